@@ -135,7 +135,10 @@ func TestACutLosesWhatIsUnderWay(t *testing.T) {
 		time.Sleep(20 * time.Millisecond)
 		network.Cut(a, b)
 		time.Sleep(time.Second)
-		if got := received(tb); len(got) > 0 || network.Stats().Dropped[memnet.DropCut] != 1 {
+		send(t, ta, b, 2) // and what is sent into it, also when it heals before the arrival
+		network.Heal(a, b)
+		time.Sleep(time.Second)
+		if got := received(tb); len(got) > 0 || network.Stats().Dropped[memnet.DropCut] != 2 {
 			t.Errorf("arrived %v, stats %+v", got, network.Stats())
 		}
 	})
@@ -201,12 +204,49 @@ func TestTheSameSeedLosesTheSamePackets(t *testing.T) {
 		return got
 	}
 	first := run(7, false)
+	if len(first) == 400 {
+		t.Error("nothing was lost")
+	}
 	if again := run(7, true); !slices.Equal(first, again) {
 		t.Errorf("same seed, other packets:\n%v\n%v", first, again)
 	}
 	if other := run(8, false); slices.Equal(first, other) {
 		t.Error("another seed loses the same packets")
 	}
+}
+
+func TestEveryLaneHasItsOwnLuck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		network := memnet.New(1)
+		ta, tb := listen(t, network, a), listen(t, network, b)
+		network.Default(memnet.Link{Loss: 0.5})
+		for i := range 100 {
+			send(t, ta, b, i)
+			send(t, tb, a, i)
+		}
+		time.Sleep(time.Millisecond)
+		if slices.Equal(received(ta), received(tb)) {
+			t.Error("both directions lose the same packets")
+		}
+	})
+}
+
+func TestASenderMayUseItsBufferAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		network := memnet.New(1)
+		ta, tb := listen(t, network, a), listen(t, network, b)
+		network.Default(memnet.Link{Duplicate: 1})
+		buf := []byte("first")
+		ta.WriteTo(buf, b)
+		copy(buf, "other")
+		for range 2 {
+			p := <-tb.PacketCh()
+			if string(p.Buf) != "first" {
+				t.Errorf("got %q", p.Buf)
+			}
+			copy(p.Buf, "mine!") // as decryption in place does
+		}
+	})
 }
 
 func TestEveryDropIsCounted(t *testing.T) {

@@ -77,10 +77,7 @@ func (h *half) put(c chunk) {
 		fate = h.lane.draw(link)
 		delay += stallAgain + 2*link.Delay
 	}
-	c.at = n.now() + delay
-	if last := len(h.queue) - 1; last >= 0 {
-		c.at = max(c.at, h.queue[last].at)
-	}
+	c.at = n.now() + delay // or later: it does not overtake those before it
 	h.unread += len(c.body)
 	h.queue = append(h.queue, c)
 	if len(h.queue) == 1 {

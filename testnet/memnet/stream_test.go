@@ -124,6 +124,25 @@ func TestNobodyThereRefusesADial(t *testing.T) {
 	})
 }
 
+func TestWhoDoesNotAcceptHasABacklogOf128(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		network := memnet.New(1)
+		ta, tb := listen(t, network, a), listen(t, network, b)
+		for range 128 {
+			if _, err := ta.DialTimeout(b, time.Second); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.AfterFunc(3500*time.Millisecond, func() { <-tb.StreamCh() })
+		if _, err := ta.DialTimeout(b, 3*time.Second); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("over the backlog: %v", err)
+		}
+		if _, err := ta.DialTimeout(b, 3*time.Second); err != nil {
+			t.Errorf("after an accept: %v", err)
+		}
+	})
+}
+
 func TestACutHoldsAStreamBackAndBreaksItAfterTenSeconds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		network := memnet.New(1)

@@ -113,27 +113,31 @@ func (t *transport) DialTimeout(addr string, timeout time.Duration) (net.Conn, e
 	end := time.NewTimer(timeout)
 	defer end.Stop()
 	for {
-		trip, ok := t.handshake(addr)
-		wait := synAgain
-		if ok {
-			wait = trip
+		if trip, ok := t.handshake(addr); ok {
+			if err := t.pause(trip, end); err != nil {
+				return nil, dialError(addr, err)
+			}
+			if c, err := t.open(addr); c != nil || err != nil {
+				return c, err
+			}
 		}
-		step := time.NewTimer(wait)
-		select {
-		case <-step.C:
-		case <-end.C:
-			step.Stop()
-			return nil, dialError(addr, os.ErrDeadlineExceeded)
-		case <-t.done:
-			step.Stop()
-			return nil, dialError(addr, net.ErrClosed)
+		if err := t.pause(synAgain, end); err != nil {
+			return nil, dialError(addr, err)
 		}
-		if !ok {
-			continue
-		}
-		if c, err := t.open(addr); c != nil || err != nil {
-			return c, err
-		}
+	}
+}
+
+// pause waits for d, unless end or Shutdown comes first.
+func (t *transport) pause(d time.Duration, end *time.Timer) error {
+	step := time.NewTimer(d)
+	defer step.Stop()
+	select {
+	case <-t.done:
+		return net.ErrClosed
+	case <-end.C:
+		return os.ErrDeadlineExceeded
+	case <-step.C:
+		return nil
 	}
 }
 
