@@ -31,7 +31,9 @@ type Member struct {
 
 // PolicyState is how fast a policy's refill clock runs: 1 is real time, 0 frozen.
 type PolicyState struct {
-	Speed float64 `json:"speed"`
+	Speed   float64 `json:"speed"`
+	ClockMS float64 `json:"clock_ms"` // its reading on this node
+	OwnMS   float64 `json:"own_ms"`   // what this node ever added to it
 }
 
 // StoreState is the zero value until persistence is active.

@@ -215,6 +215,17 @@ func (r *refill) hear(from string, h *header, writer uint64, now time.Time) erro
 	return nil
 }
 
+// horizon is a reading that no honest bucket's mark lies beyond: the sum of all known
+// components and an hour. Without end before the first sync, when few are known.
+func (r *refill) horizon(p crdt.Policy, synced bool) crdt.Instant {
+	if !synced {
+		return crdt.Never
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.clock.Sum(p) + crdt.Instant(time.Hour)
+}
+
 // speedsNow is how fast each clock is shown to run, 0 to 1.
 func (r *refill) speedsNow() [crdt.Policies]float64 {
 	r.mu.Lock()

@@ -147,7 +147,7 @@ func (n *Node) join(in *crdt.Entry) (id uint32, learnt bool, err error) {
 		return 0, false, nil // its sender will convert it by itself
 	}
 	r := crdt.Instant(l.shown.Load())
-	if !theirs.Plausible(&l.terms, n.refill.horizon(l.Policy)) {
+	if !theirs.Plausible(&l.terms, n.refill.horizon(l.Policy, n.gossip.View().Phase == gossip.Synced)) {
 		n.impossible.Add(1)
 		return 0, false, nil
 	}

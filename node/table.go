@@ -31,7 +31,7 @@ type table struct {
 type shard struct {
 	mu     sync.Mutex // guards everything below; never held across I/O or a channel
 	index  []uint64   // tag<<32 | place; 0: free
-	chunks [][]entry
+	chunks []*[chunkSize]entry
 	free   []uint32 // places to reuse
 	next   uint32   // places below were used before
 	live   int
@@ -112,7 +112,7 @@ func (s *shard) insert(hash uint64, limit uint16, key string, b crdt.Bucket) (*e
 		place = s.next
 		s.next++
 		if int(place/chunkSize) == len(s.chunks) {
-			s.chunks = append(s.chunks, make([]entry, chunkSize))
+			s.chunks = append(s.chunks, new([chunkSize]entry))
 		}
 	}
 	if (s.live+1)*4 > len(s.index)*3 {
