@@ -35,7 +35,7 @@ func (p *replica) Drain(ids []uint32) []uint32 {
 			ids = append(ids, uint32(i)<<localBits|place)
 		}
 		s.dirty = s.dirty[:0]
-		if cap(s.dirty) > 4096 {
+		if cap(s.dirty) > 256 { // a flood is over: do not keep its memory
 			s.dirty = nil
 		}
 		s.mu.Unlock()
