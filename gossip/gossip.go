@@ -88,7 +88,8 @@ type Gossip struct {
 	view    atomic.Pointer[View]
 	calls   chan call // commands to the loop
 	counts  counters
-	keysMu  sync.Mutex // serialises SetKeys
+	net     atomic.Pointer[membership] // set by Run
+	keysMu  sync.Mutex                 // serialises SetKeys
 }
 
 // call runs f on the loop; done is closed afterwards.
@@ -178,21 +179,10 @@ func (g *Gossip) View() *View { return g.view.Load() }
 // (ErrUnknown) and while Run does not run.
 func (g *Gossip) Forget(node string) error {
 	err := errors.New("gossip: not running")
-	g.do(func(l *loop) { err = l.forget(node) })
-	return err
-}
-
-// do runs f on the loop and waits; it does nothing when there is no loop.
-func (g *Gossip) do(f func(*loop)) {
-	c := call{f: f, done: make(chan struct{})}
-	for g.running.Load() {
-		select {
-		case g.calls <- c:
-			<-c.done
-			return
-		case <-time.After(20 * time.Millisecond):
-		}
+	if m := g.net.Load(); m != nil {
+		m.do(func(l *loop) { err = l.forget(node) })
 	}
+	return err
 }
 
 // SetKeys replaces the keyring: the first key encrypts from now on, all decrypt. To rotate,

@@ -23,22 +23,22 @@ type Stats struct {
 type drop int
 
 const (
-	dropGarbage   drop = iota // does not decode
-	dropOversize              // larger than maxStream
-	dropQueue                 // inbox full
-	dropOutbox                // too many streams waiting for one peer
-	dropCluster               // another cluster's frame
-	dropLabel                 // memberlist: another cluster's packet or stream
-	dropKey                   // memberlist: not encrypted with a key of ours
-	dropUnknown               // the sender is not in the roster, yet
-	dropStale                 // the sender's writer is not its node's current one
-	dropEcho                  // an echo of what was never sent
-	dropRefused               // State refused it
-	dropLater                 // State said ErrLater; it comes again
-	dropSend                  // a packet or stream could not be sent
-	dropGaps                  // ranges beyond a gap forgotten for want of room; they come again
-	dropLog                   // log entries cut at the bound; the peer lacking them gets a dump
-	dropRoster                // roster entries refused or cut at the bound
+	dropGarbage  drop = iota // does not decode
+	dropOversize             // larger than maxStream
+	dropQueue                // inbox full
+	dropOutbox               // too many streams waiting for one peer
+	dropCluster              // another cluster's frame
+	dropLabel                // memberlist: another cluster's packet or stream
+	dropKey                  // memberlist: not encrypted with a key of ours
+	dropUnknown              // the sender is not in the roster, yet
+	dropStale                // the sender's writer is not its node's current one
+	dropEcho                 // an echo of what was never sent
+	dropRefused              // State refused it
+	dropLater                // State said ErrLater; it comes again
+	dropSend                 // a packet or stream could not be sent
+	dropGaps                 // ranges beyond a gap forgotten for want of room; they come again
+	dropLog                  // log entries cut at the bound; the peer lacking them gets a dump
+	dropRoster               // roster entries refused or cut at the bound
 	drops
 )
 
