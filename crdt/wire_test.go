@@ -40,3 +40,18 @@ func TestRoundTrip(t *testing.T) {
 		t.Fatal(e, err)
 	}
 }
+
+// roundTrips sends a bucket through a batch.
+func roundTrips(t testing.TB, b *Bucket) bool {
+	var p Packer
+	p.Add("l", "k", b, b.Mark, 0)
+	var u Unpacker
+	if err := u.Open(p.Append(nil)); err != nil {
+		t.Fatal(err)
+	}
+	e, err := u.Next()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return equal(&e.Bucket, b)
+}
