@@ -99,17 +99,8 @@ func (n *replica) adopt(next *Terms, from Instant) {
 // Who learns, or meets a state that lacks something of its own, sends again. It fails if
 // that does not end.
 func quiet(t failer, nodes []*replica) {
-	var at Instant
-	for _, n := range nodes {
-		at = max(at, n.r)
-		if n.bucket != nil {
-			at = max(at, n.bucket.Mark)
-		}
-	}
-	dirty := make([]bool, len(nodes))
-	for i, n := range nodes {
-		n.r, dirty[i] = at, true
-	}
+	together(nodes)
+	dirty := slices.Repeat([]bool{true}, len(nodes))
 	for range 20 * len(nodes) {
 		i := slices.Index(dirty, true)
 		if i < 0 {
@@ -128,6 +119,20 @@ func quiet(t failer, nodes []*replica) {
 		}
 	}
 	t.Fatalf("%d replicas still send after %d messages", len(nodes), 20*len(nodes)*len(nodes))
+}
+
+// together brings all nodes to one reading, no earlier than any mark.
+func together(nodes []*replica) {
+	var at Instant
+	for _, n := range nodes {
+		at = max(at, n.r)
+		if n.bucket != nil {
+			at = max(at, n.bucket.Mark)
+		}
+	}
+	for _, n := range nodes {
+		n.r = at
+	}
 }
 
 type failer interface{ Fatalf(string, ...any) }
@@ -175,9 +180,13 @@ var mutations = map[string]func(t *rapid.T, n *replica, b *Bucket){
 
 func amount(t *rapid.T) Milli { return Milli(rapid.Int64Range(1, 6000).Draw(t, "milli")) }
 
+var allSteps = []string{"advance", "take", "take", "credit", "send", "receive", "receive", "evict", "regenerate", "adopt"}
+
 // drawHistory plays 5 to 60 steps: mutations, messages of any age, evictions of full
-// buckets, new generations, and a new definition that every node adopts when it likes.
-func drawHistory(t *rapid.T) *history {
+// buckets, new generations, and a new definition that every node adopts when it likes;
+// without some of them, if so wished.
+func drawHistory(t *rapid.T, without ...string) *history {
+	steps := slices.DeleteFunc(slices.Clone(allSteps), func(s string) bool { return slices.Contains(without, s) })
 	r := Rate{1, 1e6} // one token a second
 	epochs := []*Terms{terms(10*Token, r), terms(7*Token, r)}
 	epochs[1].Epoch = 1 << 16
@@ -190,7 +199,7 @@ func drawHistory(t *rapid.T) *history {
 	}
 	for range rapid.IntRange(5, 60).Draw(t, "steps") {
 		n := h.nodes[rapid.IntRange(0, len(h.nodes)-1).Draw(t, "node")]
-		switch op := rapid.SampledFrom([]string{"advance", "take", "take", "credit", "send", "receive", "receive", "evict", "regenerate", "adopt"}).Draw(t, "op"); op {
+		switch op := rapid.SampledFrom(steps).Draw(t, "op"); op {
 		case "send":
 			h.sent = append(h.sent, n.meet().Clone())
 		case "receive":
