@@ -95,6 +95,9 @@ func TestTimeIsTheShortest(t *testing.T) {
 		r := drawRate(t)
 		m := Milli(rapid.Int64Range(1, 1e9).Draw(t, "milli"))
 		d := Instant(r.Time(m))
+		if d == Instant(100*365*24*time.Hour) {
+			t.Skip("capped")
+		}
 		if r.until(d) < m || r.until(d-1) >= m {
 			t.Fatalf("%s: %d after %d ns, %d before", r, r.until(d), d, r.until(d-1))
 		}
