@@ -30,8 +30,9 @@ type loop struct {
 	ml  *memberlist.Memberlist
 	net *membership
 
-	start time.Time // zero of our send times
-	now   time.Time
+	seqOut uint64    // frames sent
+	start  time.Time // zero of our send times
+	now    time.Time
 
 	roster     roster
 	fpAll      uint64

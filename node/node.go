@@ -175,7 +175,9 @@ func (n *Node) refillLoop(ctx context.Context) {
 // tick is one step of the daemon.
 func (n *Node) tick(now time.Time) {
 	v := n.gossip.View()
-	n.refill.tick(now, v, n.cfg.Lease, n.cfg.Doubt)
+	if n.refill.tick(now, v, n.cfg.Lease, n.cfg.Doubt) {
+		n.logAuthority(len(v.Members))
+	}
 	if end := n.failoverEnd.Load(); end > 0 && n.refill.local.Load() > end {
 		n.SetFailover(false)
 	}
@@ -191,6 +193,14 @@ func (n *Node) tick(now time.Time) {
 		n.rebound()
 	}
 	n.limitsMu.Unlock()
+}
+
+// logAuthority says what this node adds to the refill clocks from now on.
+func (n *Node) logAuthority(members int) {
+	a := n.refill.state.Load()
+	n.log.Info("refill authority", "quorum", a.grants[crdt.Quorum].String(), "share", a.grants[crdt.Share].String(),
+		"open", a.grants[crdt.Open].String(), "reachable", a.reachable, "members", members, "majority", a.majority,
+		"shown", a.shown, "covers", a.covers.len())
 }
 
 // sweepEvery paces the sweep: all shards in some 13 s.

@@ -87,7 +87,7 @@ func (r *refill) frozen(p crdt.Policy) bool {
 }
 
 // tick adds this node's part of the time since the last one, and moves the shown readings.
-func (r *refill) tick(now time.Time, v *gossip.View, lease, doubt time.Duration) {
+func (r *refill) tick(now time.Time, v *gossip.View, lease, doubt time.Duration) (changed bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.last.IsZero() {
@@ -99,16 +99,17 @@ func (r *refill) tick(now time.Time, v *gossip.View, lease, doubt time.Duration)
 		r.steady = false // it slept: others may have taken its part over
 	}
 	r.local.Add(int64(max(passed, 0)))
-	r.decide(now, v, lease)
+	changed = r.decide(now, v, lease)
 	r.add(v.Self, min(passed, mostPerTick))
 	if !r.paused.Load() {
 		r.show(now, v.Self, doubt)
 	}
 	r.measure(now)
+	return changed
 }
 
-// decide renews the authority.
-func (r *refill) decide(now time.Time, v *gossip.View, lease time.Duration) {
+// decide renews the authority, and tells whether what this node adds has changed.
+func (r *refill) decide(now time.Time, v *gossip.View, lease time.Duration) (changed bool) {
 	for i := range v.Members {
 		if _, ok := r.seen[v.Members[i].Node]; !ok {
 			r.seen[v.Members[i].Node] = now
@@ -119,10 +120,12 @@ func (r *refill) decide(now time.Time, v *gossip.View, lease time.Duration) {
 	if r.stopping {
 		a.grants = [crdt.Policies]grant{}
 	}
-	if a.grants != r.grants {
+	changed = a.grants != r.grants
+	if changed {
 		r.grants, r.rest = a.grants, [crdt.Policies]int64{}
 	}
 	r.state.Store(&a)
+	return changed
 }
 
 // add raises this node's own components.
