@@ -18,8 +18,9 @@ func (n *Node) Cluster() Cluster {
 	a := n.refill.state.Load()
 	speeds := n.refill.speedsNow()
 	own := n.refill.own(n.cfg.Node)
+	now := time.Now()
 	c := Cluster{
-		Node: n.cfg.Node, Region: n.cfg.Region, LeaseMS: n.cfg.Lease.Milliseconds(),
+		Node: n.cfg.Node, Region: n.cfg.Region, TimeMS: float64(now.UnixMicro()) / 1000, LeaseMS: n.cfg.Lease.Milliseconds(),
 		ExpectedMembers: len(v.Members), ReachableMembers: a.reachable,
 		Policies: make(map[string]PolicyState), RefillPaused: n.refill.paused.Load(),
 		Members: []Member{},
@@ -54,6 +55,8 @@ func (n *Node) Ready() (bool, string) {
 		return false, "leaving the cluster"
 	case v.Phase != gossip.Synced:
 		return false, fmt.Sprintf("%s: %s", v.Phase, v.PhaseNote)
+	case !n.settled.Load():
+		return false, "syncing: learning the refill clock"
 	case n.refill.lost(crdt.Quorum) && n.force.Load().uses(crdt.Quorum):
 		return false, fmt.Sprintf("no refill authority: %d of %d members reachable, and quorum limits need a majority; send traffic to another region", a.reachable, len(v.Members))
 	}

@@ -33,6 +33,7 @@ type Node struct {
 
 	failover    atomic.Bool
 	failoverEnd atomic.Int64  // of n.refill.local, when it switches itself off
+	settled     atomic.Bool   // first sync done, clock known: the file may succeed the cluster's set
 	setDirty    atomic.Bool   // the set of limits is to be sent
 	impossible  atomic.Uint64 // buckets of peers refused as impossible
 	unkept      atomic.Uint64 // buckets of peers for which there was no memory
@@ -41,7 +42,6 @@ type Node struct {
 	file       *crdt.Set  // this node's own limits
 	fileLimits []crdt.Definition
 	pending    *crdt.Set // will hold from its From on
-	settled    bool      // first sync done: the file may succeed the cluster's set
 	adopted    bool      // a set of the cluster was taken over
 	indices    map[string]int
 	counts     []*atomic.Int64 // buckets held, by Limit.Index
@@ -181,7 +181,7 @@ func (n *Node) tick(now time.Time) {
 	if end := n.failoverEnd.Load(); end > 0 && n.refill.local.Load() > end {
 		n.SetFailover(false)
 	}
-	if v.Phase == gossip.Synced {
+	if v.Phase == gossip.Synced && n.refill.informed() {
 		n.settle()
 	}
 	n.mature()

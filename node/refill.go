@@ -37,7 +37,9 @@ type refill struct {
 	last     time.Time
 	rest     [crdt.Policies]int64 // of the division by a grant's den
 	grants   [crdt.Policies]grant
-	steady   bool // established, see authorise
+	steady   bool            // established, see authorise
+	complete bool            // all components are known that some reachable peer knows
+	near     map[string]bool // members reachable at the last tick
 	stopping bool
 	samples  []sample
 	speeds   [crdt.Policies]float64
@@ -124,6 +126,12 @@ func (r *refill) decide(now time.Time, v *gossip.View, lease time.Duration) (cha
 	if changed {
 		r.grants, r.rest = a.grants, [crdt.Policies]int64{}
 	}
+	r.near = make(map[string]bool, a.reachable)
+	for i := range v.Members {
+		if a.reach.has(i) {
+			r.near[v.Members[i].Node] = true
+		}
+	}
 	r.state.Store(&a)
 	return changed
 }
@@ -182,7 +190,9 @@ func (r *refill) measure(now time.Time) {
 }
 
 // hear takes the clock part of a peer's frame. An error refuses the whole frame: a component
-// has grown by more than time allows.
+// has grown by more than time allows. Components count only from a peer that is reachable: one
+// that we hear but that does not hear us (a one-way cut) does not learn what is taken here,
+// so its time is not for us to spend.
 func (r *refill) hear(from string, h *header, writer uint64, now time.Time) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -204,6 +214,10 @@ func (r *refill) hear(from string, h *header, writer uint64, now time.Time) erro
 			}
 		}
 	}
+	r.reports[from] = report{writer: writer, roster: h.roster, reach: h.reach, covers: h.covers}
+	if !r.near[from] {
+		return nil
+	}
 	for _, rec := range h.records {
 		if len(r.clock) >= maxMembers {
 			if _, known := r.clock[rec.node]; !known {
@@ -214,8 +228,15 @@ func (r *refill) hear(from string, h *header, writer uint64, now time.Time) erro
 			r.heard[rec.node] = hearing{now, rec.speeds}
 		}
 	}
-	r.reports[from] = report{writer: writer, roster: h.roster, reach: h.reach, covers: h.covers}
+	r.complete = r.complete || len(r.clock) >= h.known
 	return nil
+}
+
+// informed tells whether this node knows the refill clock as well as anybody whom it reaches.
+func (r *refill) informed() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.complete || r.state.Load().reachable <= 1
 }
 
 // horizon is a reading that no honest bucket's mark lies beyond: the sum of all known
