@@ -51,10 +51,20 @@ type flow struct {
 	backoff  int       // resends in a row without progress
 	busy     bool      // a chunk of it is on a stream
 
-	// Of relayed origins only: when what it has stood still at seen, and whether we relay.
+	// Of relayed origins only: since when what it has stands still at seen; whether we relay,
+	// and up to where: what we had two rounds ago, so that a way that is healed wins.
 	seen   uint64
 	seenAt time.Time
 	active bool
+	upTo   [2]uint64
+	turned time.Time
+}
+
+// turn lets what we have now become what we relay two rounds from now.
+func (f *flow) turn(have uint64, round time.Duration, now time.Time) {
+	if now.Sub(f.turned) >= round {
+		f.upTo[0], f.upTo[1], f.turned = f.upTo[1], have, now
+	}
 }
 
 // memberName is a node's name within memberlist: unique per start, because memberlist refuses

@@ -46,11 +46,17 @@ func (l *loop) rewind(p *peer) {
 // that nobody else brings it. It reports whether there are more.
 func (l *loop) addDeltas(p *peer, left int) (more bool) {
 	p.behind = false
-	if l.addFlow(p, l.cfg.Writer, left) {
+	if l.silent(p) { // it may have got much from others by the time we hear it again
+		for _, f := range p.flows {
+			f.active, f.seenAt = false, time.Time{}
+		}
+		return false
+	}
+	if l.addFlow(p, l.cfg.Writer, l.version, left) {
 		return true
 	}
-	for origin := range l.vec.upTo {
-		if l.relays(p, origin) && l.addFlow(p, origin, left) {
+	for origin, have := range l.vec.upTo {
+		if l.relays(p, origin, have) && l.addFlow(p, origin, p.flow(origin).upTo[0], left) {
 			return true
 		}
 	}
@@ -59,14 +65,15 @@ func (l *loop) addDeltas(p *peer, left int) (more bool) {
 
 // relays says whether p needs origin's changes from us: what it has of origin stood still,
 // below what we have, for longer than the origin needs to resend.
-func (l *loop) relays(p *peer, origin uint64) bool {
+func (l *loop) relays(p *peer, origin, have uint64) bool {
 	if origin == l.cfg.Writer || origin == p.Writer {
 		return false
 	}
 	if _, gone := l.settled[origin]; gone {
 		return false
 	}
-	f, has, have := p.flow(origin), p.has[origin], l.vec.upTo[origin]
+	f, has := p.flow(origin), p.has[origin]
+	f.turn(have, p.round, l.now)
 	switch {
 	case has >= have:
 		f.seenAt = time.Time{}
@@ -95,9 +102,9 @@ func (l *loop) grace(p *peer, origin uint64) time.Duration {
 	return d
 }
 
-// addFlow adds what p lacks of origin. It reports that the packet is full.
-func (l *loop) addFlow(p *peer, origin uint64, left int) (full bool) {
-	f, c, head := p.flow(origin), l.changelogOf(origin), l.vec.upTo[origin]
+// addFlow adds what p lacks of origin, up to head. It reports that the packet is full.
+func (l *loop) addFlow(p *peer, origin, head uint64, left int) (full bool) {
+	f, c := p.flow(origin), l.changelogOf(origin)
 	has := p.has[origin]
 	f.sent = max(f.sent, has)
 	if has < c.floor {
@@ -181,9 +188,11 @@ func (l *loop) takeDelta(d *delta) {
 	default:
 		l.changelogOf(d.origin).add(d.to, ids...)
 	}
+	old := l.vec.upTo[d.origin]
 	if !l.vec.take(d.origin, s) {
 		l.g.counts.drop(dropGaps)
 	}
+	l.changelogOf(d.origin).settle(old, l.vec.upTo[d.origin])
 	delete(l.settled, d.origin)
 }
 
@@ -211,7 +220,9 @@ func (l *loop) sweep() {
 	for origin, c := range l.logs {
 		l.settle(origin)
 		c.trim(l.common(origin))
-		c.compact()
+		if origin == l.cfg.Writer {
+			c.compact()
+		}
 		total += len(c.list)
 	}
 	for total > maxLogged {

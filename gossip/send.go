@@ -66,7 +66,7 @@ func (l *loop) sendRound(p *peer) {
 	}
 	p.more = false
 	for left := framesPerTick; ; left-- {
-		more := l.silent(p) == false && l.addDeltas(p, left)
+		more := l.addDeltas(p, left)
 		l.flush(p)
 		if !more {
 			break

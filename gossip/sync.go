@@ -156,8 +156,10 @@ func (s *syncer) complete(l *loop, p *peer) {
 			continue
 		}
 		if m.version > l.vec.upTo[m.writer] {
-			l.changelogOf(m.writer).trim(m.version) // what came in the dump is in no log of ours
+			c := l.changelogOf(m.writer)
+			c.trim(m.version) // what came in the dump is in no log of ours
 			l.vec.raise(m.writer, m.version)
+			c.settle(m.version, l.vec.upTo[m.writer])
 		}
 	}
 	s.prior, s.from, s.acks = s.current, p.Node, 4
