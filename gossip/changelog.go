@@ -1,6 +1,9 @@
 package gossip
 
-import "slices"
+import (
+	"slices"
+	"time"
+)
 
 // change is one item of one origin's log. Our own changes have a version each. What came from
 // another origin arrived in ranges that overlap, repeat and leave gaps, and of an item in a
@@ -10,6 +13,7 @@ import "slices"
 type change struct {
 	version uint64
 	id      uint32
+	adopted bool // told as a change of ours too
 }
 
 // changelog lists what one origin changed, by version, above floor. Whoever has all of the
@@ -19,6 +23,10 @@ type changelog struct {
 	floor uint64
 	list  []change
 	dense int // length after the last compaction
+
+	// Of another's log: the vector it stands still at, and since when. See loop.adopt.
+	still uint64
+	since time.Time
 }
 
 // add lists ids under version.
@@ -32,7 +40,7 @@ func (c *changelog) add(version uint64, ids ...uint32) {
 	}
 	fresh := make([]change, len(ids))
 	for i, id := range ids {
-		fresh[i] = change{version, id}
+		fresh[i] = change{version: version, id: id}
 	}
 	if at == len(c.list) {
 		c.list = append(c.list, fresh...)

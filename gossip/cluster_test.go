@@ -274,6 +274,7 @@ func (c *cluster) until(limit time.Duration, what string, cond func() bool) time
 			for _, n := range c.nodes {
 				v := n.View()
 				c.t.Logf("%s: %v %q, roster %x, %d items, %+v", n.addr, v.Phase, v.PhaseNote, v.Roster, len(n.all()), n.Stats())
+				c.t.Log(n.Dump())
 				for _, m := range v.Known {
 					c.t.Logf("\t%s %v: heard %v, proven %v ago, lag %v", m.Node, m.State, time.Since(m.HeardAt), time.Since(m.ProvenAt), m.Lag)
 				}

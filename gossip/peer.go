@@ -10,7 +10,10 @@ import (
 	"github.com/hashicorp/memberlist"
 )
 
-const maxOutbox = 8 // streams waiting for one peer
+const (
+	maxOutbox = 8 // streams waiting for one peer
+	patience  = 3 // resends in vain before a flow backs off
+)
 
 // peer is a joined member seen from the loop, which owns it. A new writer of the same node is
 // a new peer: an acknowledgement of an old incarnation must not count for the new one.
@@ -29,8 +32,7 @@ type peer struct {
 	synced  bool      // it says that its first sync is done
 
 	seqOut  uint64
-	sentAt  uint64        // newest send time of ours that went to it, our clock
-	proven  uint64        // newest of those that it echoed
+	proven  uint64        // newest send time of ours that it echoed
 	rtt     time.Duration // smoothed
 	skew    time.Duration
 	skewSet bool
@@ -116,9 +118,9 @@ func (p *peer) flow(origin uint64) *flow {
 }
 
 // timeout is how long to wait for an acknowledgement: it may wait for a round at the peer,
-// and be seen a round late here.
+// and be seen a round late here. Three resends in vain are bad luck, then it backs off.
 func (p *peer) timeout(f *flow) time.Duration {
-	d := max(3*p.round, p.rtt*3/2+2*p.round) << min(f.backoff, 5)
+	d := max(3*p.round, p.rtt*3/2+2*p.round) << min(max(f.backoff-patience, 0), 5)
 	return min(d, max(2*time.Second, 2*p.rtt))
 }
 
@@ -145,19 +147,15 @@ func (p *peer) heard(f *frame, fresh bool, now time.Time) {
 	}
 }
 
-// prove takes in an echo; at and mono are our clocks when the frame came. It reports an echo
-// of what was never sent. A hold that is too long (two clocks, two speeds) is only cut: what
-// proves that it heard us is the echo.
-func (p *peer) prove(f *frame, at time.Time, mono uint64) bool {
-	if f.echo > p.sentAt {
-		return false
-	}
+// prove takes in an echo; at and mono are our clocks when the frame came. A hold that is too
+// long (two clocks, two speeds) is only cut: what proves that it heard us is the echo.
+func (p *peer) prove(f *frame, at time.Time, mono uint64) {
 	if f.echo <= p.proven {
-		return true
+		return
 	}
 	p.proven = f.echo
 	if f.flags&flagStream != 0 {
-		return true
+		return
 	}
 	rtt := time.Microsecond
 	if away := mono - f.echo; mono > f.echo && away > f.hold {
@@ -169,5 +167,4 @@ func (p *peer) prove(f *frame, at time.Time, mono uint64) bool {
 	}
 	p.rtt += (rtt - p.rtt) / 8
 	p.skew += (skew - p.skew) / 8
-	return true
 }

@@ -85,6 +85,8 @@ func (l *loop) relays(p *peer, origin, have uint64) bool {
 		return false
 	case l.now.Sub(f.seenAt) <= l.grace(p, origin):
 		return false
+	case has < l.changelogOf(origin).floor && l.now.Sub(f.seenAt) <= 2*l.cfg.Lease:
+		return false // we could only send it to fetch everything; others may do better
 	}
 	f.active, f.sent, f.backoff, f.progress = true, has, 0, l.now
 	return true
@@ -111,7 +113,7 @@ func (l *loop) addFlow(p *peer, origin, head uint64, left int) (full bool) {
 		p.behind = true
 		f.sent = max(f.sent, c.floor)
 	}
-	if f.sent >= head || f.busy || f.backoff > 1 && left < framesPerTick { // in doubt, one packet
+	if f.sent >= head || f.busy || f.backoff > patience && left < framesPerTick { // in doubt, one packet
 		return false
 	}
 	if f.sent == has {
@@ -150,7 +152,7 @@ func (l *loop) addFlow(p *peer, origin, head uint64, left int) (full bool) {
 func (l *loop) addBacklog(p *peer, f *flow, origin uint64, c *changelog, head uint64) bool {
 	rounds := int(max(1, p.round/l.cfg.RoundRegion))
 	bytes := float64(len(c.list)-c.after(f.sent)) * l.pack.avg
-	if bytes < float64(64<<10*rounds) || f.backoff > 1 || p.streaming {
+	if bytes < float64(64<<10*rounds) || f.backoff > patience || p.streaming {
 		return false
 	}
 	payload, to, n := l.pack.pack(c, f.sent, head, maxChunk)
@@ -218,6 +220,7 @@ func (l *loop) unpack(payload []byte) (ids []uint32, learnt int, err error) {
 func (l *loop) sweep() {
 	total := 0
 	for origin, c := range l.logs {
+		l.adopt(origin, c)
 		l.settle(origin)
 		c.trim(l.common(origin))
 		if origin == l.cfg.Writer {
@@ -255,16 +258,47 @@ func (l *loop) common(origin uint64) uint64 {
 	return v
 }
 
+// adopt tells as ours what lies beyond a gap that does not close: its writer may have died
+// before anybody had the range in the gap, and nobody could ever relay the rest under its name.
+func (l *loop) adopt(origin uint64, c *changelog) {
+	upTo := l.vec.upTo[origin]
+	if origin == l.cfg.Writer || len(l.vec.beyond[origin]) == 0 || c.still != upTo || c.since.IsZero() {
+		c.still, c.since = upTo, l.now
+		return
+	}
+	if l.now.Sub(c.since) <= 2*l.cfg.Lease {
+		return
+	}
+	l.ids = l.ids[:0]
+	for i := c.after(upTo); i < len(c.list); i++ {
+		if !c.list[i].adopted {
+			c.list[i].adopted = true
+			l.ids = append(l.ids, c.list[i].id)
+		}
+	}
+	if len(l.ids) > 0 {
+		l.log.Debug("adopting what lies beyond a gap", "writer", hex16(origin), "items", len(l.ids))
+		l.changed(l.ids)
+	}
+	if !l.current(origin) { // nobody will fill the gap but by a dump
+		delete(l.vec.beyond, origin)
+		c.list = c.list[:c.after(upTo)]
+	}
+}
+
+// current says that origin is a member's writer.
+func (l *loop) current(origin uint64) bool {
+	if origin == l.cfg.Writer {
+		return true
+	}
+	return slices.ContainsFunc(l.peers, func(p *peer) bool { return p.Writer == origin })
+}
+
 // settle lets go of a writer that is no member's any more, once all members have all of it:
 // a peer that starts later gets its changes with its first sync.
 func (l *loop) settle(origin uint64) {
-	for _, e := range l.roster {
-		if e.Writer == origin && e.State == Joined {
-			delete(l.settled, origin)
-			return
-		}
-	}
-	if origin == l.cfg.Writer {
+	if l.current(origin) {
+		delete(l.settled, origin)
 		return
 	}
 	since, known := l.settled[origin]

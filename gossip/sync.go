@@ -47,12 +47,13 @@ func (s *syncer) begin(l *loop, others bool) {
 	s.wants = true
 }
 
-// behind says that p cannot resend us what we lack.
+// behind says that p has what we lack, and cannot resend it.
 func (s *syncer) behind(l *loop, p *peer) {
 	if s.wants {
 		return
 	}
-	s.wants, s.peer = true, ""
+	s.wants = true
+	s.ask(l, p)
 	l.log.Info("too far behind for deltas: fetching everything", "told_by", p.Node)
 }
 
