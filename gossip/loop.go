@@ -47,6 +47,7 @@ type loop struct {
 	peers   []*peer // sorted by node
 	byNode  map[string]*peer
 	version uint64 // of our newest change
+	seq     uint64 // of our newest frame, to whomever: a peer's next incarnation heard those to its last one
 	stamps  []stamp
 	vec     vector
 	logs    map[uint64]*changelog

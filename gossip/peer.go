@@ -28,7 +28,6 @@ type peer struct {
 	roster  uint64    // fingerprint it showed last
 	synced  bool      // it says that its first sync is done
 
-	seqOut  uint64
 	sentAt  uint64        // newest send time of ours that went to it, our clock
 	proven  uint64        // newest of those that it echoed
 	rtt     time.Duration // smoothed
