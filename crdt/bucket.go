@@ -54,13 +54,17 @@ func (b *Bucket) Advance(t *Terms, r Instant) (forgave bool) {
 }
 
 // Take removes n from the bucket at reading r if its level allows, in the slot of id's
-// writer: the one it opened, else a new one, id.
+// writer: the one it opened, else a new one, id, of a serial (not 0) that this writer never
+// used before it last forgot a bucket. With n of 0 or less nothing is taken: the answer
+// is whether the level is at least n.
 func (b *Bucket) Take(t *Terms, r Instant, n Milli, id SlotID) bool {
 	b.Advance(t, r)
 	if b.Filled+Milli(b.sum) < n {
 		return false
 	}
-	b.raise(r, id, 0, int64(n))
+	if n > 0 {
+		b.raise(t, r, id, 0, int64(n))
+	}
 	return true
 }
 
@@ -71,16 +75,32 @@ func (b *Bucket) Credit(t *Terms, r Instant, n Milli, id SlotID) Milli {
 	if n <= 0 {
 		return 0
 	}
-	b.raise(r, id, int64(n), 0)
+	b.raise(t, r, id, int64(n), 0)
 	return n
 }
 
-func (b *Bucket) raise(r Instant, id SlotID, p, n int64) {
+// worn is the value at which a slot is used up, and its bucket starts a new generation. So
+// no amount of taking and giving back makes a bucket that a decoder refuses: 128 worn
+// slots still fit. At a million tokens a second it comes once a year.
+const worn = 1 << 55
+
+func (b *Bucket) raise(t *Terms, r Instant, id SlotID, p, n int64) {
+	s := b.ownSlot(id)
+	if s.P > worn || s.N > worn {
+		b.Regenerate(t, r)
+		s = b.ownSlot(id)
+	}
+	s.P += p
+	s.N += n
+	b.sum += p - n
+	b.Touched = max(b.Touched, r)
+}
+
+func (b *Bucket) ownSlot(id SlotID) *Slot {
 	if b.own == 0 {
 		b.own = id.Serial
 	}
-	b.Raise(SlotID{id.Writer, b.own}, p, n)
-	b.Touched = max(b.Touched, r)
+	return b.slot(SlotID{id.Writer, b.own})
 }
 
 // Join makes b the least upper bound of both states. learnt: b changed; lacks: o is
@@ -144,4 +164,19 @@ func (b *Bucket) Convert(old, next *Terms, at, mark Instant) {
 		mark = max(mark, b.Mark) // what was refilled already is not refilled again
 	}
 	*b = Bucket{Epoch: next.Epoch, Filled: min(b.Level(old), next.Capacity), Mark: mark, Touched: mark}
+}
+
+// Plausible tells whether the bucket's values can have come about under these terms by
+// reading r, within orders of magnitude; under a maximum a corrupt one would stay for
+// ever. It looks at the level, which shows a corrupt Filled or slot, and not at the slots:
+// taking and giving back raises them without bound. A state of another epoch than the
+// terms' can be judged by its readings only.
+func (b *Bucket) Plausible(t *Terms, r Instant) bool {
+	if b.Mark < 0 || b.Mark > r || b.Gen > maxGen {
+		return false
+	}
+	const slack = 1000
+	debt := min(t.Capacity+t.Fill(0, r), Milli(maxMilli)/slack)
+	level := b.Filled + Milli(b.sum)
+	return b.Epoch != t.Epoch || level <= slack*t.Capacity && level >= -slack*debt
 }

@@ -68,7 +68,7 @@ func (d *Definition) IdleTTL() Instant {
 
 // Epoch orders the states of one limit's buckets: a state of a later epoch replaces one
 // of an earlier. It is the version of the set that last changed the limit's capacity or
-// policy, in the upper 48 bits, and 16 bits of that set's hash.
+// policy, in the upper 48 bits, and the highest 16 bits of that set's hash.
 type Epoch uint64
 
 // Piece is a rate from a reading of R on.
@@ -88,7 +88,7 @@ type Terms struct {
 	Epoch  Epoch
 	Pieces []Piece
 
-	// MaxDebt and TTL are the node's, not replicated: they depend on who is a member.
+	// MaxDebt and Idle are the node's, not replicated: they depend on who is a member.
 	MaxDebt Milli   // a level below −MaxDebt is raised to it
 	Idle    Instant // eviction rule; Never while a member is unreachable
 }

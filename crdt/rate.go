@@ -56,19 +56,28 @@ func ParseRate(text string) (Rate, error) {
 	return Rate{r.Num().Uint64(), r.Denom().Uint64()}, nil
 }
 
-// makeRate is the decoder's way to a Rate: only what ParseRate could have made.
+// makeRate is the decoder's way to a Rate: only what ParseRate could have made, in lowest
+// terms. Every such rate is a whole number of 10⁻⁹ tokens a day.
 func makeRate(num, den uint64) (Rate, error) {
-	if num == 0 || den == 0 {
-		return Rate{}, errors.New("crdt: rate of zero")
-	}
-	r := new(big.Rat).SetFrac(new(big.Int).SetUint64(num), new(big.Int).SetUint64(den))
-	if r.Num().Uint64() != num || r.Denom().Uint64() != den {
-		return Rate{}, errors.New("crdt: rate not in lowest terms")
-	}
-	if r.Cmp(big.NewRat(MaxRate*int64(Token), int64(time.Second))) > 0 {
-		return Rate{}, errors.New("crdt: rate too high")
+	hi, lo := bits.Mul64(uint64(24*time.Hour)/uint64(Token), 1e9)
+	switch {
+	case num == 0 || den == 0:
+		return Rate{}, errors.New("rate of zero")
+	case num > den:
+		return Rate{}, errors.New("rate too high")
+	case gcd(num, den) != 1:
+		return Rate{}, errors.New("rate not in lowest terms")
+	case bits.Rem64(hi, lo, den) != 0:
+		return Rate{}, errors.New("rate of too many digits")
 	}
 	return Rate{num, den}, nil
+}
+
+func gcd(a, b uint64) uint64 {
+	for b != 0 {
+		a, b = b, a%b
+	}
+	return a
 }
 
 // until is G: what the rate grants from reading 0 to r, rounded down. The quotient fits, as

@@ -14,13 +14,17 @@ import (
 type reader struct {
 	src bytes.Reader
 	dec *msgpack.Decoder
-	buf [MaxKey]byte
+	buf [max(MaxKey, maxKeySpec)]byte
 	err error
 }
 
 func (r *reader) reset(b []byte) {
 	r.src.Reset(b)
-	r.dec = msgpack.NewDecoder(&r.src)
+	if r.dec == nil {
+		r.dec = msgpack.NewDecoder(&r.src)
+	} else {
+		r.dec.Reset(&r.src)
+	}
 }
 
 func (r *reader) left() int { return r.src.Len() }
@@ -90,14 +94,34 @@ func (r *reader) array(most int) int {
 	return n
 }
 
-// string reads a string into the reader's own buffer.
-func (r *reader) string(most int) []byte {
+func (r *reader) amount() int64 { return int64(r.uint(uint64(maxMilli))) }
+
+func (r *reader) instant() Instant { return Instant(r.uint(uint64(maxInstant))) }
+
+// tuple reads the head of an array of exactly n.
+func (r *reader) tuple(n int) {
+	if r.array(n) != n {
+		r.fail("array of other length")
+	}
+}
+
+// null reads a nil if the next value is one.
+func (r *reader) null() bool {
+	if r.code() != msgpcode.Nil || r.err != nil {
+		return false
+	}
+	r.check(r.dec.DecodeNil(), true, "")
+	return true
+}
+
+// string reads a string of least to most bytes into the reader's own buffer.
+func (r *reader) string(least, most int) []byte {
 	c := r.code()
 	if r.err != nil {
 		return nil
 	}
 	n, err := r.dec.DecodeBytesLen()
-	ok := n > 0 && n <= min(most, len(r.buf)) && (c == stringCode(n))
+	ok := n >= least && n <= min(most, len(r.buf)) && c == stringCode(n)
 	if !r.check(err, ok, "string out of bounds") {
 		return nil
 	}

@@ -7,21 +7,16 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/cespare/xxhash/v2"
-	"github.com/vmihailenco/msgpack/v5"
 )
 
 // Bounds of a set; a set beyond them is refused.
 const (
-	MaxLimits    = 1000
-	MaxName      = 64        // bytes of a limit's name
-	maxKeySpec   = 300       // bytes of a definition's Key
-	maxVersion   = 1<<47 - 1 // so that an Epoch holds it
-	maxSetBytes  = 1 << 20
-	maxTTL       = 10 * 365 * 24 * time.Hour
-	maxInstant   = Instant(1) << 61
-	maxSlotValue = int64(1) << 60
+	MaxLimits   = 1000
+	MaxName     = 64        // bytes of a limit's name
+	maxKeySpec  = 300       // bytes of a definition's Key
+	maxVersion  = 1<<47 - 1 // so that an Epoch holds it
+	maxSetBytes = 1 << 20
+	maxTTL      = 10 * 365 * 24 * time.Hour
 )
 
 // Set is the limits of a whole cluster, replicated as one value: the set with the highest
@@ -49,7 +44,7 @@ func NewSet(version uint64, defs []Definition, prev *Set, from Components) (*Set
 	s.hash = hashDefinitions(s.Limits)
 	for i := range s.Limits {
 		t := &s.Limits[i]
-		t.Epoch = Epoch(version<<16 | s.hash&0xffff)
+		t.Epoch = Epoch(version<<16 | s.hash>>48) // the hash's upper bits: ordered as Supersedes orders
 		t.Pieces = []Piece{{Rate: t.Rate}}
 		if old := prev.Find(t.Name); old != nil && old.Capacity == t.Capacity && old.Policy == t.Policy {
 			t.Epoch = old.Epoch
@@ -134,6 +129,9 @@ func (s *Set) validate() error {
 		if i > 0 && s.Limits[i-1].Name >= t.Name {
 			return fmt.Errorf("limit %q: defined twice or out of order", t.Name)
 		}
+		if uint64(t.Epoch)>>16 > s.Version {
+			return fmt.Errorf("limit %q: of version %d, the set only of %d", t.Name, uint64(t.Epoch)>>16, s.Version)
+		}
 		if len(t.Pieces) == 0 || len(t.Pieces) > MaxPieces || t.Pieces[len(t.Pieces)-1].Rate != t.Rate {
 			return fmt.Errorf("limit %q: history of rates does not end with its rate", t.Name)
 		}
@@ -172,159 +170,4 @@ func (d *Definition) validate() error {
 		return fail("backup needs a capacity of 1 to 1000000000 tokens and a positive refill rate")
 	}
 	return nil
-}
-
-// The wire forms: msgpack arrays in the order of these fields, integers in their shortest
-// form. DecodeSet accepts exactly what Bytes gives.
-type (
-	wireRate struct {
-		_msgpack struct{} `msgpack:",as_array"`
-		Num, Den uint64
-	}
-	wireBackup struct {
-		_msgpack struct{} `msgpack:",as_array"`
-		Capacity int64
-		Rate     wireRate
-	}
-	wireDefinition struct {
-		_msgpack   struct{} `msgpack:",as_array"`
-		Name       string
-		Capacity   int64
-		Rate       wireRate
-		Policy     uint64
-		TTL        int64
-		MaxBuckets uint64
-		Backup     *wireBackup
-		Key        string
-	}
-	wirePiece struct {
-		_msgpack struct{} `msgpack:",as_array"`
-		From     int64
-		Rate     wireRate
-	}
-	wireTerms struct {
-		_msgpack   struct{} `msgpack:",as_array"`
-		Definition wireDefinition
-		Epoch      uint64
-		Pieces     []wirePiece
-	}
-	wireSet struct {
-		_msgpack struct{} `msgpack:",as_array"`
-		Format   uint64
-		Version  uint64
-		From     [Policies]int64
-		Limits   []wireTerms
-	}
-)
-
-const setFormat = 1
-
-func (s *Set) encode() []byte {
-	w := wireSet{Format: setFormat, Version: s.Version}
-	for p, r := range s.From {
-		w.From[p] = int64(r)
-	}
-	for i := range s.Limits {
-		t := &s.Limits[i]
-		wt := wireTerms{Definition: wireOf(&t.Definition), Epoch: uint64(t.Epoch)}
-		for _, p := range t.Pieces {
-			wt.Pieces = append(wt.Pieces, wirePiece{From: int64(p.From), Rate: wireRate{Num: p.Rate.num, Den: p.Rate.den}})
-		}
-		w.Limits = append(w.Limits, wt)
-	}
-	return marshal(&w)
-}
-
-func wireOf(d *Definition) wireDefinition {
-	w := wireDefinition{
-		Name: d.Name, Capacity: int64(d.Capacity), Rate: wireRate{Num: d.Rate.num, Den: d.Rate.den},
-		Policy: uint64(d.Policy), TTL: int64(d.TTL), MaxBuckets: uint64(d.MaxBuckets), Key: d.Key,
-	}
-	if d.Backup != nil {
-		w.Backup = &wireBackup{Capacity: int64(d.Backup.Capacity), Rate: wireRate{Num: d.Backup.Rate.num, Den: d.Backup.Rate.den}}
-	}
-	return w
-}
-
-func encodeDefinition(d *Definition) []byte {
-	w := wireOf(d)
-	return marshal(&w)
-}
-
-func hashDefinitions(limits []Terms) uint64 {
-	h := xxhash.New()
-	for i := range limits {
-		h.Write(encodeDefinition(&limits[i].Definition))
-	}
-	return h.Sum64()
-}
-
-func marshal(v any) []byte {
-	var buf bytes.Buffer
-	enc := msgpack.NewEncoder(&buf)
-	enc.UseCompactInts(true)
-	if err := enc.Encode(v); err != nil {
-		panic("crdt: msgpack of plain integers and strings failed: " + err.Error())
-	}
-	return buf.Bytes()
-}
-
-// DecodeSet reads what Bytes wrote and refuses everything else.
-func DecodeSet(b []byte) (*Set, error) {
-	if len(b) > maxSetBytes {
-		return nil, fmt.Errorf("crdt: set of %d bytes, at most %d", len(b), maxSetBytes)
-	}
-	var w wireSet
-	if err := msgpack.Unmarshal(b, &w); err != nil {
-		return nil, fmt.Errorf("crdt: set: %w", err)
-	}
-	if w.Format != setFormat || w.Version > maxVersion || len(w.Limits) > MaxLimits {
-		return nil, errors.New("crdt: set: unknown format or out of bounds")
-	}
-	s := &Set{Version: w.Version, wire: bytes.Clone(b)}
-	for p, r := range w.From {
-		s.From[p] = Instant(r)
-	}
-	for i := range w.Limits {
-		t, err := w.Limits[i].terms()
-		if err != nil {
-			return nil, fmt.Errorf("crdt: set: %w", err)
-		}
-		s.Limits = append(s.Limits, t)
-	}
-	if err := s.validate(); err != nil {
-		return nil, fmt.Errorf("crdt: set: %w", err)
-	}
-	s.hash = hashDefinitions(s.Limits)
-	if !bytes.Equal(s.encode(), b) {
-		return nil, errors.New("crdt: set: not in canonical form")
-	}
-	return s, nil
-}
-
-func (w *wireTerms) terms() (Terms, error) {
-	d := w.Definition
-	t := Terms{Epoch: Epoch(w.Epoch), Definition: Definition{
-		Name: d.Name, Capacity: Milli(d.Capacity), Policy: Policy(min(d.Policy, Policies)),
-		TTL: time.Duration(d.TTL), MaxBuckets: uint32(min(d.MaxBuckets, 1<<32-1)), Key: d.Key,
-	}}
-	var err error
-	if t.Rate, err = makeRate(d.Rate.Num, d.Rate.Den); err != nil {
-		return t, err
-	}
-	if d.Backup != nil {
-		rate, err := makeRate(d.Backup.Rate.Num, d.Backup.Rate.Den)
-		if err != nil {
-			return t, err
-		}
-		t.Backup = &Backup{Capacity: Milli(d.Backup.Capacity), Rate: rate}
-	}
-	for _, p := range w.Pieces {
-		rate, err := makeRate(p.Rate.Num, p.Rate.Den)
-		if err != nil {
-			return t, err
-		}
-		t.Pieces = append(t.Pieces, Piece{Instant(p.From), rate})
-	}
-	return t, nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/vmihailenco/msgpack/v5"
 )
@@ -26,9 +27,16 @@ const batchFormat = 1
 // MaxKey is the longest key of a bucket, in bytes.
 const MaxKey = 255
 
-// maxSlots bounds the slots that a decoder accepts in one bucket: far above the 32 dead
-// writers at which a bucket starts a new generation.
-const maxSlots = 4096
+// Bounds of what a decoder accepts, all far above what an encoder meets: a bucket starts
+// a new generation at 32 dead writers and at slots of value worn.
+const (
+	maxSlots   = 4096
+	maxWriters = 4096 // of one batch; Add refuses to go beyond
+	maxEpochs  = 2 * MaxLimits
+	maxGen     = 1 << 24
+	maxInstant = Instant(1<<62 - 1) // 146 years
+	maxMilli   = int64(1<<62 - 1)   // of levels, slots and their sum: two of them do not overflow
+)
 
 // ErrBatch is wrapped by every refusal of a batch.
 var ErrBatch = errors.New("crdt: bad batch")
@@ -62,10 +70,7 @@ type packedLimit struct {
 func (p *Packer) Reset() {
 	p.set, p.limits, p.writers = nil, p.limits[:0], p.writers[:0]
 	p.body.Reset()
-	p.size, p.entries = 16, 0
-	if p.enc == nil {
-		p.enc = msgpack.NewEncoder(&p.body)
-	}
+	p.size, p.entries = 0, 0
 }
 
 // Set adds the set of limits.
@@ -76,7 +81,10 @@ func (p *Packer) Set(s *Set) {
 }
 
 // Len is an upper bound of the batch's size in bytes.
-func (p *Packer) Len() int { return p.size + p.body.Len() }
+func (p *Packer) Len() int { return headSize + p.size + p.body.Len() }
+
+// headSize is a batch's format, nil and heads of arrays, at most.
+const headSize = 1 + 1 + 5 + 5
 
 // Entries counts what was added since Reset, the set included.
 func (p *Packer) Entries() int { return p.entries }
@@ -86,7 +94,7 @@ func (p *Packer) Entries() int { return p.entries }
 func (p *Packer) Add(limit, key string, b *Bucket, base Instant, max int) bool {
 	limits, writers, size, body := len(p.limits), len(p.writers), p.size, p.body.Len()
 	p.entry(limit, key, b, base)
-	if p.entries > 0 && p.Len() > max {
+	if p.entries > 0 && (p.Len() > max || len(p.writers) > maxWriters || len(p.limits) > maxEpochs) {
 		p.limits, p.writers, p.size = p.limits[:limits], p.writers[:writers], size
 		p.body.Truncate(body)
 		return false
@@ -96,6 +104,9 @@ func (p *Packer) Add(limit, key string, b *Bucket, base Instant, max int) bool {
 }
 
 func (p *Packer) entry(limit, key string, b *Bucket, base Instant) {
+	if p.enc == nil {
+		p.enc = msgpack.NewEncoder(&p.body)
+	}
 	e := p.enc
 	n, base := p.limit(limit, b.Epoch, base)
 	e.EncodeArrayLen(6 + 4*len(b.slots))
@@ -171,13 +182,14 @@ type Unpacker struct {
 	r       reader
 	limits  []packedLimit
 	writers []Writer
+	scratch []Writer
 	entry   Entry
 	used    struct{ limits, writers int } // dictionary entries seen so far, in order
 }
 
 // Open reads the head of a batch. The batch must not change while it is read.
 func (u *Unpacker) Open(batch []byte) error {
-	*u = Unpacker{limits: u.limits[:0], writers: u.writers[:0]}
+	*u = Unpacker{limits: u.limits[:0], writers: u.writers[:0], scratch: u.scratch, r: reader{dec: u.r.dec}}
 	u.r.reset(batch)
 	if f := u.r.uint(255); f != batchFormat {
 		return fmt.Errorf("%w: format %d, want %d", ErrBatch, f, batchFormat)
@@ -187,20 +199,38 @@ func (u *Unpacker) Open(batch []byte) error {
 			return fmt.Errorf("%w: %w", ErrBatch, u.r.err)
 		}
 	}
-	for n := u.r.array(MaxLimits * 2); n > 0 && u.r.err == nil; n-- {
-		if u.r.array(3) != 3 {
-			u.r.fail("limit of other than three fields")
-		}
-		name := string(u.r.string(MaxName))
-		u.limits = append(u.limits, packedLimit{name, Epoch(u.r.uint(1<<64 - 1)), Instant(u.r.uint(uint64(maxInstant)))})
+	for n := u.r.array(maxEpochs); n > 0 && u.r.err == nil; n-- {
+		u.r.tuple(3)
+		name := string(u.r.string(1, MaxName))
+		u.limits = append(u.limits, packedLimit{name, Epoch(u.r.uint(1<<64 - 1)), u.r.instant()})
 	}
-	for n := u.r.array(1 << 16); n > 0 && u.r.err == nil; n-- {
+	for n := u.r.array(maxWriters); n > 0 && u.r.err == nil; n-- {
 		u.writers = append(u.writers, Writer(u.r.uint(1<<64-1)))
+	}
+	if u.r.err == nil && u.twice() {
+		u.r.fail("name twice")
 	}
 	if u.r.err != nil {
 		return fmt.Errorf("%w: %w", ErrBatch, u.r.err)
 	}
 	return nil
+}
+
+// twice tells whether a dictionary holds a name more than once.
+func (u *Unpacker) twice() bool {
+	u.scratch = append(u.scratch[:0], u.writers...)
+	slices.Sort(u.scratch)
+	if len(slices.Compact(u.scratch)) < len(u.writers) {
+		return true
+	}
+	for i, a := range u.limits {
+		for _, b := range u.limits[:i] {
+			if a.epoch == b.epoch && a.name == b.name {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // Next reads the next bucket; nil at the end. The entry is valid until the next call,
@@ -227,7 +257,7 @@ func (u *Unpacker) Next() (*Entry, error) {
 func (u *Unpacker) next() {
 	r := &u.r
 	n := r.array(6 + 4*maxSlots)
-	if n < 6 || (n-6)%4 != 0 {
+	if n < 6 || (n-6)%4 != 0 || n-6 > r.left() { // what is not there is not made room for
 		r.fail("entry of wrong length")
 		return
 	}
@@ -237,9 +267,9 @@ func (u *Unpacker) next() {
 	}
 	e := &u.entry
 	e.Limit = u.limits[l].name
-	e.Key = r.string(MaxKey)
-	b := Bucket{Epoch: u.limits[l].epoch, Gen: uint32(r.uint(1<<32 - 1))}
-	level := r.int(maxSlotValue)
+	e.Key = r.string(1, MaxKey)
+	b := Bucket{Epoch: u.limits[l].epoch, Gen: uint32(r.uint(maxGen))}
+	level := r.int(maxMilli)
 	b.Mark = u.limits[l].base + Instant(r.int(int64(maxInstant)))
 	b.Touched = b.Mark - Instant(r.int(int64(maxInstant)))
 	if b.Touched < 0 || b.Touched > b.Mark || b.Mark > maxInstant {
@@ -253,14 +283,14 @@ func (u *Unpacker) next() {
 		if r.err != nil {
 			return
 		}
-		s := Slot{SlotID: SlotID{u.writers[w], uint32(r.uint(1<<32 - 1))}, P: int64(r.uint(uint64(maxSlotValue))), N: int64(r.uint(uint64(maxSlotValue)))}
+		s := Slot{SlotID: SlotID{u.writers[w], uint32(r.uint(1<<32 - 1))}, P: r.amount(), N: r.amount()}
 		if b.find(s.SlotID) != nil {
 			r.fail("slot twice")
 			return
 		}
 		b.slots = append(b.slots, s)
 		b.sum += s.P - s.N
-		if b.sum > 4*maxSlotValue || b.sum < -4*maxSlotValue {
+		if b.sum > maxMilli || b.sum < -maxMilli {
 			r.fail("slots overflow")
 			return
 		}
@@ -280,24 +310,4 @@ func (u *Unpacker) index(used *int, names int) int {
 		*used++
 	}
 	return i
-}
-
-// Plausible tells whether the bucket's values can have come about under these terms by
-// reading r, within orders of magnitude; under a maximum a corrupt one would stay for ever.
-func (b *Bucket) Plausible(t *Terms, r Instant) bool {
-	if b.Mark > r || b.Mark < 0 {
-		return false
-	}
-	const slack = 1000
-	most := t.Capacity + t.Fill(0, r)
-	if most > Milli(maxSlotValue)/slack {
-		most = Milli(maxSlotValue) / slack
-	}
-	most *= slack
-	for i := range b.slots {
-		if Milli(b.slots[i].P) > most || Milli(b.slots[i].N) > most {
-			return false
-		}
-	}
-	return b.Filled <= most && b.Filled >= -most
 }
