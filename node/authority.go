@@ -94,7 +94,10 @@ func authorise(v *gossip.View, reports map[string]report, now time.Time, lease t
 		covered = covered || rep.covers.has(self)
 		a.shown = a.shown && rep.reach.has(self) && !rep.covers.has(self)
 	}
-	adding := a.shown || established && !covered
+	// Who reaches nobody is shown by everybody it reaches. But a newcomer that the others have
+	// not heard of yet must not add: their parts still add up to one without it.
+	introduced := n == 1 || a.reachable > 1 || v.Phase == gossip.Synced
+	adding := a.shown && introduced || established && !covered
 
 	lost := int64(0)
 	for i := range v.Members {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/openclaw/edge/crdt"
+	"github.com/openclaw/edge/node"
 	"github.com/openclaw/edge/testnet/memnet"
 	"github.com/openclaw/edge/testnet/sim"
 )
@@ -56,6 +57,9 @@ func whole(t *testing.T, c *sim.Cluster, regions ...string) {
 	}
 }
 
+// inside may be set, while hunting a bug, to what a node hides.
+var inside = func(*node.Node) string { return "" }
+
 // standing is who sees whom.
 func standing(c *sim.Cluster) (lines []string) {
 	for _, m := range c.Machines {
@@ -66,7 +70,7 @@ func standing(c *sim.Cluster) (lines []string) {
 		s := m.Node.Cluster()
 		_, why := m.Node.Ready()
 		lines = append(lines, fmt.Sprintf("%s sees %d, reaches %d, quorum at %.2f, own %.1f s. %s", m.Name, s.ExpectedMembers, s.ReachableMembers,
-			s.Policies["quorum"].Speed, s.Policies["quorum"].OwnMS/1000, why))
+			s.Policies["quorum"].Speed, s.Policies["quorum"].OwnMS/1000, why+inside(m.Node)))
 	}
 	return lines
 }
