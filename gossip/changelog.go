@@ -1,21 +1,32 @@
 package gossip
 
-import "slices"
+import (
+	"slices"
+	"time"
+)
 
-// change is one item of one origin's log. Our own changes have a version each; what came
-// from another arrived in ranges, and all items of a range stand under its last version.
+// change is one item of one origin's log. Our own changes have a version each. What came from
+// another origin arrived in ranges that overlap, repeat and leave gaps, and of an item in a
+// range we know only that its version lies within. So it stands under the version that our
+// vector had once the range was in: those are the only versions at which we can tell what is
+// below and what above (see settle).
 type change struct {
 	version uint64
 	id      uint32
+	adopted bool // told as a change of ours too
 }
 
 // changelog lists what one origin changed, by version, above floor. Whoever has all of the
-// origin up to any from ≥ floor lacks, of what we have, only items listed above from. Values
-// are absolute, so an item listed twice need be sent once, under its later version.
+// origin up to a from ≥ floor lacks, of what we have, only items listed above from. Values
+// are absolute: an item listed several times in what is sent need be sent once.
 type changelog struct {
 	floor uint64
 	list  []change
 	dense int // length after the last compaction
+
+	// Of another's log: the vector it stands still at, and since when. See loop.adopt.
+	still uint64
+	since time.Time
 }
 
 // add lists ids under version.
@@ -29,7 +40,7 @@ func (c *changelog) add(version uint64, ids ...uint32) {
 	}
 	fresh := make([]change, len(ids))
 	for i, id := range ids {
-		fresh[i] = change{version, id}
+		fresh[i] = change{version: version, id: id}
 	}
 	if at == len(c.list) {
 		c.list = append(c.list, fresh...)
@@ -63,7 +74,19 @@ func (c *changelog) trim(version uint64) {
 	}
 }
 
-// compact keeps each item's last change only, if the log has doubled since the last time.
+// settle follows the vector from old to now: what stood in between, ranges that waited for
+// the gap before them included, stands at now. A range's own end will not do: take (7, 8] and
+// (3, 12] without (3, 7]. An item of the second may have version 7, so who gets what stands
+// up to 8 does not have all up to 8.
+func (c *changelog) settle(old, now uint64) {
+	list := c.list[c.after(old):c.after(now)]
+	for i := range list {
+		list[i].version = now
+	}
+}
+
+// compact keeps each item's last change only, if the log has doubled since the last time. It
+// is for our own log: of another's we do not know which listing is the last change.
 func (c *changelog) compact() {
 	if len(c.list) < 4096 || len(c.list) < 2*c.dense {
 		return
@@ -140,19 +163,17 @@ func (p *packer) pack(c *changelog, from, head uint64, room int) (payload []byte
 	return payload, stop, n
 }
 
-// gather collects the ids of list in order, each where it stands last.
+// gather collects the ids of list in order, each where it stands first: a payload that ends
+// before it stands again has it all the same, and the next payload has it again.
 func (p *packer) gather(list []change) {
 	clear(p.seen)
 	p.ids, p.at = p.ids[:0], p.at[:0]
-	for i := len(list) - 1; i >= 0; i-- {
-		id := list[i].id
-		if _, again := p.seen[id]; !again {
-			p.seen[id] = struct{}{}
-			p.ids, p.at = append(p.ids, id), append(p.at, i)
+	for i, ch := range list {
+		if _, again := p.seen[ch.id]; !again {
+			p.seen[ch.id] = struct{}{}
+			p.ids, p.at = append(p.ids, ch.id), append(p.at, i)
 		}
 	}
-	slices.Reverse(p.ids)
-	slices.Reverse(p.at)
 }
 
 func (p *packer) packIDs(ids []uint32, room int) ([]byte, int) {

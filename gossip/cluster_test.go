@@ -191,15 +191,14 @@ type cluster struct {
 type node struct {
 	*gossip.Gossip
 	*toy
-	addr   string
-	cancel context.CancelFunc
-	done   chan error
+	addr       string
+	rosterFile string
+	cancel     context.CancelFunc
+	done       chan error
 }
 
 func newCluster(t *testing.T, seed int64) *cluster {
-	c := &cluster{t: t, net: memnet.New(seed)}
-	t.Cleanup(func() {})
-	return c
+	return &cluster{t: t, net: memnet.New(seed)}
 }
 
 // config is node i's: a, b, c… at 10.0.0.1…, with the first as seed.
@@ -237,7 +236,7 @@ func (c *cluster) start(addr string, cfg gossip.Config) *node {
 		c.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	n := &node{Gossip: g, toy: cfg.State.(*toy), addr: addr, cancel: cancel, done: make(chan error, 1)}
+	n := &node{Gossip: g, toy: cfg.State.(*toy), addr: addr, rosterFile: cfg.RosterFile, cancel: cancel, done: make(chan error, 1)}
 	go func() { n.done <- g.Run(ctx) }()
 	c.nodes = append(c.nodes, n)
 	return n
@@ -273,7 +272,12 @@ func (c *cluster) until(limit time.Duration, what string, cond func() bool) time
 	for !cond() {
 		if time.Since(begin) > limit {
 			for _, n := range c.nodes {
-				c.t.Logf("%s: %+v\n\tstats %+v\n\titems %d", n.addr, n.View(), n.Stats(), len(n.all()))
+				v := n.View()
+				c.t.Logf("%s: %v %q, roster %x, %d items, %+v", n.addr, v.Phase, v.PhaseNote, v.Roster, len(n.all()), n.Stats())
+				c.t.Log(n.Dump())
+				for _, m := range v.Known {
+					c.t.Logf("\t%s %v: heard %v, proven %v ago, lag %v", m.Node, m.State, time.Since(m.HeardAt), time.Since(m.ProvenAt), m.Lag)
+				}
 			}
 			c.t.Fatalf("not within %v: %s", limit, what)
 		}
@@ -304,15 +308,32 @@ func (c *cluster) stop(n *node) error {
 	return <-n.done
 }
 
-// kill cuts a node off for good, then stops it.
-func (c *cluster) kill(n *node) {
+// crash stops a node without a word: what it says while it leaves, nobody hears, and its
+// roster file stays as it was.
+func (c *cluster) crash(n *node) {
+	var file string
+	var kept []byte
+	if n.rosterFile != "" {
+		file = n.rosterFile
+		kept, _ = os.ReadFile(file)
+	}
 	for _, o := range c.nodes {
 		if o != n {
 			c.net.Cut(n.addr, o.addr)
 		}
 	}
 	c.stop(n)
+	if kept != nil {
+		if err := os.WriteFile(file, kept, 0o600); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+	for _, o := range c.nodes {
+		c.net.Heal(n.addr, o.addr)
+	}
 }
+
+func lossy(p float64) memnet.Link { return memnet.Link{Delay: 10 * time.Millisecond, Loss: p} }
 
 func (c *cluster) stopAll() {
 	for _, n := range c.nodes {
@@ -323,6 +344,7 @@ func (c *cluster) stopAll() {
 			c.t.Errorf("%s: %v", n.addr, err)
 		}
 	}
+	time.Sleep(5 * time.Minute) // timers of memberlist's that outlive it; a bubble wants to be empty
 }
 
 // member is how n sees node.

@@ -31,6 +31,7 @@ type loop struct {
 	net *membership
 
 	start time.Time // zero of our send times
+	sent  uint64    // newest send time
 	now   time.Time
 
 	roster     roster
@@ -310,7 +311,7 @@ func (l *loop) changed(ids []uint32) {
 	own := l.logs[l.cfg.Writer]
 	for _, id := range ids {
 		l.version++
-		own.list = append(own.list, change{l.version, id})
+		own.list = append(own.list, change{version: l.version, id: id})
 	}
 	l.vec.raise(l.cfg.Writer, l.version)
 	if n := len(l.stamps); n >= maxStamps { // keep every other one: lag is then a little too large

@@ -10,7 +10,10 @@ import (
 	"github.com/hashicorp/memberlist"
 )
 
-const maxOutbox = 8 // streams waiting for one peer
+const (
+	maxOutbox = 8 // streams waiting for one peer
+	patience  = 3 // resends in vain before a flow backs off
+)
 
 // peer is a joined member seen from the loop, which owns it. A new writer of the same node is
 // a new peer: an acknowledgement of an old incarnation must not count for the new one.
@@ -28,8 +31,7 @@ type peer struct {
 	roster  uint64    // fingerprint it showed last
 	synced  bool      // it says that its first sync is done
 
-	sentAt  uint64        // newest send time of ours that went to it, our clock
-	proven  uint64        // newest of those that it echoed
+	proven  uint64        // newest send time of ours that it echoed
 	rtt     time.Duration // smoothed
 	skew    time.Duration
 	skewSet bool
@@ -50,10 +52,20 @@ type flow struct {
 	backoff  int       // resends in a row without progress
 	busy     bool      // a chunk of it is on a stream
 
-	// Of relayed origins only: when what it has stood still at seen, and whether we relay.
+	// Of relayed origins only: since when what it has stands still at seen; whether we relay,
+	// and up to where: what we had two rounds ago, so that a way that is healed wins.
 	seen   uint64
 	seenAt time.Time
 	active bool
+	upTo   [2]uint64
+	turned time.Time
+}
+
+// turn lets what we have now become what we relay two rounds from now.
+func (f *flow) turn(have uint64, round time.Duration, now time.Time) {
+	if now.Sub(f.turned) >= round {
+		f.upTo[0], f.upTo[1], f.turned = f.upTo[1], have, now
+	}
 }
 
 // memberName is a node's name within memberlist: unique per start, because memberlist refuses
@@ -105,9 +117,9 @@ func (p *peer) flow(origin uint64) *flow {
 }
 
 // timeout is how long to wait for an acknowledgement: it may wait for a round at the peer,
-// and be seen a round late here.
+// and be seen a round late here. Three resends in vain are bad luck, then it backs off.
 func (p *peer) timeout(f *flow) time.Duration {
-	d := max(3*p.round, p.rtt*3/2+2*p.round) << min(f.backoff, 5)
+	d := max(3*p.round, p.rtt*3/2+2*p.round) << min(max(f.backoff-patience, 0), 5)
 	return min(d, max(2*time.Second, 2*p.rtt))
 }
 
@@ -134,19 +146,15 @@ func (p *peer) heard(f *frame, fresh bool, now time.Time) {
 	}
 }
 
-// prove takes in an echo; at and mono are our clocks when the frame came. It reports an echo
-// of what was never sent. A hold that is too long (two clocks, two speeds) is only cut: what
-// proves that it heard us is the echo.
-func (p *peer) prove(f *frame, at time.Time, mono uint64) bool {
-	if f.echo > p.sentAt {
-		return false
-	}
+// prove takes in an echo; at and mono are our clocks when the frame came. A hold that is too
+// long (two clocks, two speeds) is only cut: what proves that it heard us is the echo.
+func (p *peer) prove(f *frame, at time.Time, mono uint64) {
 	if f.echo <= p.proven {
-		return true
+		return
 	}
 	p.proven = f.echo
 	if f.flags&flagStream != 0 {
-		return true
+		return
 	}
 	rtt := time.Microsecond
 	if away := mono - f.echo; mono > f.echo && away > f.hold {
@@ -158,5 +166,4 @@ func (p *peer) prove(f *frame, at time.Time, mono uint64) bool {
 	}
 	p.rtt += (rtt - p.rtt) / 8
 	p.skew += (skew - p.skew) / 8
-	return true
 }

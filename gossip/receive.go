@@ -30,7 +30,7 @@ func (l *loop) receive(m message) {
 	if p == nil || l.fatal != nil {
 		return
 	}
-	if f.echo > 0 && f.to == l.cfg.Writer && f.echo > p.sentAt {
+	if f.to == l.cfg.Writer && f.echo > l.sent { // of what was never sent
 		l.g.counts.drop(dropEcho)
 		return
 	}

@@ -46,11 +46,17 @@ func (l *loop) rewind(p *peer) {
 // that nobody else brings it. It reports whether there are more.
 func (l *loop) addDeltas(p *peer, left int) (more bool) {
 	p.behind = false
-	if l.addFlow(p, l.cfg.Writer, left) {
+	if l.silent(p) { // it may have got much from others by the time we hear it again
+		for _, f := range p.flows {
+			f.active, f.seenAt = false, time.Time{}
+		}
+		return false
+	}
+	if l.addFlow(p, l.cfg.Writer, l.version, left) {
 		return true
 	}
-	for origin := range l.vec.upTo {
-		if l.relays(p, origin) && l.addFlow(p, origin, left) {
+	for origin, have := range l.vec.upTo {
+		if l.relays(p, origin, have) && l.addFlow(p, origin, p.flow(origin).upTo[0], left) {
 			return true
 		}
 	}
@@ -59,14 +65,15 @@ func (l *loop) addDeltas(p *peer, left int) (more bool) {
 
 // relays says whether p needs origin's changes from us: what it has of origin stood still,
 // below what we have, for longer than the origin needs to resend.
-func (l *loop) relays(p *peer, origin uint64) bool {
+func (l *loop) relays(p *peer, origin, have uint64) bool {
 	if origin == l.cfg.Writer || origin == p.Writer {
 		return false
 	}
 	if _, gone := l.settled[origin]; gone {
 		return false
 	}
-	f, has, have := p.flow(origin), p.has[origin], l.vec.upTo[origin]
+	f, has := p.flow(origin), p.has[origin]
+	f.turn(have, p.round, l.now)
 	switch {
 	case has >= have:
 		f.seenAt = time.Time{}
@@ -78,6 +85,8 @@ func (l *loop) relays(p *peer, origin uint64) bool {
 		return false
 	case l.now.Sub(f.seenAt) <= l.grace(p, origin):
 		return false
+	case has < l.changelogOf(origin).floor && l.now.Sub(f.seenAt) <= 2*l.cfg.Lease:
+		return false // we could only send it to fetch everything; others may do better
 	}
 	f.active, f.sent, f.backoff, f.progress = true, has, 0, l.now
 	return true
@@ -95,16 +104,16 @@ func (l *loop) grace(p *peer, origin uint64) time.Duration {
 	return d
 }
 
-// addFlow adds what p lacks of origin. It reports that the packet is full.
-func (l *loop) addFlow(p *peer, origin uint64, left int) (full bool) {
-	f, c, head := p.flow(origin), l.changelogOf(origin), l.vec.upTo[origin]
+// addFlow adds what p lacks of origin, up to head. It reports that the packet is full.
+func (l *loop) addFlow(p *peer, origin, head uint64, left int) (full bool) {
+	f, c := p.flow(origin), l.changelogOf(origin)
 	has := p.has[origin]
 	f.sent = max(f.sent, has)
 	if has < c.floor {
 		p.behind = true
 		f.sent = max(f.sent, c.floor)
 	}
-	if f.sent >= head || f.busy || f.backoff > 1 && left < framesPerTick { // in doubt, one packet
+	if f.sent >= head || f.busy || f.backoff > patience && left < framesPerTick { // in doubt, one packet
 		return false
 	}
 	if f.sent == has {
@@ -143,7 +152,7 @@ func (l *loop) addFlow(p *peer, origin uint64, left int) (full bool) {
 func (l *loop) addBacklog(p *peer, f *flow, origin uint64, c *changelog, head uint64) bool {
 	rounds := int(max(1, p.round/l.cfg.RoundRegion))
 	bytes := float64(len(c.list)-c.after(f.sent)) * l.pack.avg
-	if bytes < float64(64<<10*rounds) || f.backoff > 1 || p.streaming {
+	if bytes < float64(64<<10*rounds) || f.backoff > patience || p.streaming {
 		return false
 	}
 	payload, to, n := l.pack.pack(c, f.sent, head, maxChunk)
@@ -181,9 +190,11 @@ func (l *loop) takeDelta(d *delta) {
 	default:
 		l.changelogOf(d.origin).add(d.to, ids...)
 	}
+	old := l.vec.upTo[d.origin]
 	if !l.vec.take(d.origin, s) {
 		l.g.counts.drop(dropGaps)
 	}
+	l.changelogOf(d.origin).settle(old, l.vec.upTo[d.origin])
 	delete(l.settled, d.origin)
 }
 
@@ -209,9 +220,12 @@ func (l *loop) unpack(payload []byte) (ids []uint32, learnt int, err error) {
 func (l *loop) sweep() {
 	total := 0
 	for origin, c := range l.logs {
+		l.adopt(origin, c)
 		l.settle(origin)
 		c.trim(l.common(origin))
-		c.compact()
+		if origin == l.cfg.Writer {
+			c.compact()
+		}
 		total += len(c.list)
 	}
 	for total > maxLogged {
@@ -244,16 +258,47 @@ func (l *loop) common(origin uint64) uint64 {
 	return v
 }
 
+// adopt tells as ours what lies beyond a gap that does not close: its writer may have died
+// before anybody had the range in the gap, and nobody could ever relay the rest under its name.
+func (l *loop) adopt(origin uint64, c *changelog) {
+	upTo := l.vec.upTo[origin]
+	if origin == l.cfg.Writer || len(l.vec.beyond[origin]) == 0 || c.still != upTo || c.since.IsZero() {
+		c.still, c.since = upTo, l.now
+		return
+	}
+	if l.now.Sub(c.since) <= 2*l.cfg.Lease {
+		return
+	}
+	l.ids = l.ids[:0]
+	for i := c.after(upTo); i < len(c.list); i++ {
+		if !c.list[i].adopted {
+			c.list[i].adopted = true
+			l.ids = append(l.ids, c.list[i].id)
+		}
+	}
+	if len(l.ids) > 0 {
+		l.log.Debug("adopting what lies beyond a gap", "writer", hex16(origin), "items", len(l.ids))
+		l.changed(l.ids)
+	}
+	if !l.current(origin) { // nobody will fill the gap but by a dump
+		delete(l.vec.beyond, origin)
+		c.list = c.list[:c.after(upTo)]
+	}
+}
+
+// current says that origin is a member's writer.
+func (l *loop) current(origin uint64) bool {
+	if origin == l.cfg.Writer {
+		return true
+	}
+	return slices.ContainsFunc(l.peers, func(p *peer) bool { return p.Writer == origin })
+}
+
 // settle lets go of a writer that is no member's any more, once all members have all of it:
 // a peer that starts later gets its changes with its first sync.
 func (l *loop) settle(origin uint64) {
-	for _, e := range l.roster {
-		if e.Writer == origin && e.State == Joined {
-			delete(l.settled, origin)
-			return
-		}
-	}
-	if origin == l.cfg.Writer {
+	if l.current(origin) {
+		delete(l.settled, origin)
 		return
 	}
 	since, known := l.settled[origin]

@@ -29,7 +29,7 @@ func (l *loop) begin(p *peer, flags byte) {
 		l.log.Error("header is too long: sent without", "bytes", len(h.header), "max", MaxHeader)
 		h.header = nil
 	}
-	p.sentAt = h.sent
+	l.sent = h.sent
 	l.buf = appendHead(l.buf[:0], &h)
 }
 
@@ -66,7 +66,7 @@ func (l *loop) sendRound(p *peer) {
 	}
 	p.more = false
 	for left := framesPerTick; ; left-- {
-		more := l.silent(p) == false && l.addDeltas(p, left)
+		more := l.addDeltas(p, left)
 		l.flush(p)
 		if !more {
 			break

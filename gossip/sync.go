@@ -47,12 +47,13 @@ func (s *syncer) begin(l *loop, others bool) {
 	s.wants = true
 }
 
-// behind says that p cannot resend us what we lack.
+// behind says that p has what we lack, and cannot resend it.
 func (s *syncer) behind(l *loop, p *peer) {
 	if s.wants {
 		return
 	}
-	s.wants, s.peer = true, ""
+	s.wants = true
+	s.ask(l, p)
 	l.log.Info("too far behind for deltas: fetching everything", "told_by", p.Node)
 }
 
@@ -156,8 +157,10 @@ func (s *syncer) complete(l *loop, p *peer) {
 			continue
 		}
 		if m.version > l.vec.upTo[m.writer] {
-			l.changelogOf(m.writer).trim(m.version) // what came in the dump is in no log of ours
+			c := l.changelogOf(m.writer)
+			c.trim(m.version) // what came in the dump is in no log of ours
 			l.vec.raise(m.writer, m.version)
+			c.settle(m.version, l.vec.upTo[m.writer])
 		}
 	}
 	s.prior, s.from, s.acks = s.current, p.Node, 4

@@ -1,0 +1,43 @@
+package gossip
+
+import "fmt"
+
+// Listed is how many changes all logs list together.
+func (g *Gossip) Listed() (n int) {
+	g.net.Load().do(func(l *loop) {
+		for _, c := range l.logs {
+			n += len(c.list)
+		}
+	})
+	return n
+}
+
+// CutLogs makes the logs forget everything listed, as the bound does.
+func (g *Gossip) CutLogs() {
+	g.net.Load().do(func(l *loop) {
+		for origin, c := range l.logs {
+			c.trim(l.vec.upTo[origin])
+		}
+	})
+}
+
+// Dump describes the vector and logs, for a failing test.
+func (g *Gossip) Dump() (s string) {
+	g.net.Load().do(func(l *loop) {
+		for _, m := range l.vec.whole() {
+			c := l.changelogOf(m.writer)
+			s += fmt.Sprintf("\n\t\t%d: %d beyond %v, floor %d, %d listed, current %v, settled %v;", m.writer, m.version,
+				l.vec.beyond[m.writer], c.floor, len(c.list), l.current(m.writer), l.settled[m.writer])
+			for _, p := range l.peers {
+				f := p.flow(m.writer)
+				s += fmt.Sprintf(" %s has %d (sent %d active %v)", p.Node, p.has[m.writer], f.sent, f.active)
+			}
+		}
+		for w, b := range l.vec.beyond {
+			if l.vec.upTo[w] == 0 {
+				s += fmt.Sprintf("\n\t\t%d: only beyond: %v", w, b)
+			}
+		}
+	})
+	return s
+}
