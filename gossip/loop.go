@@ -30,10 +30,9 @@ type loop struct {
 	ml  *memberlist.Memberlist
 	net *membership
 
-	seqOut uint64    // frames sent
-	start  time.Time // zero of our send times
-	sent   uint64    // newest send time
-	now    time.Time
+	start time.Time // zero of our send times
+	sent  uint64    // newest send time
+	now   time.Time
 
 	roster     roster
 	fpAll      uint64
@@ -49,6 +48,7 @@ type loop struct {
 	peers   []*peer // sorted by node
 	byNode  map[string]*peer
 	version uint64 // of our newest change
+	seq     uint64 // of our newest frame, to whomever: a peer's next incarnation heard those to its last one
 	stamps  []stamp
 	vec     vector
 	logs    map[uint64]*changelog

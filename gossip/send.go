@@ -12,11 +12,11 @@ const framesPerTick = 50
 // begin starts a frame to p in l.buf.
 func (l *loop) begin(p *peer, flags byte) {
 	at := time.Now()
-	l.seqOut++ // of the process, not of the peer: a peer's next incarnation hears frames meant for the last one
+	l.seq++
 	h := head{
 		flags: flags, cluster: l.net.cluster, node: l.cfg.Node, writer: l.cfg.Writer,
 		counter: l.roster[l.cfg.Node].Counter, to: p.Writer,
-		seq: l.seqOut, sent: l.mono(at), wall: uint64(at.UnixMicro()),
+		seq: l.seq, sent: l.mono(at), wall: uint64(at.UnixMicro()),
 		roster: l.fpAll, vector: l.vec.marks(maxVector),
 	}
 	if l.phase == Synced {

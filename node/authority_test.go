@@ -29,7 +29,7 @@ func (g *graph) authorities(established bool) []authority {
 	now := time.Unix(1000, 0)
 	views := make([]*gossip.View, g.n)
 	for i := range views {
-		views[i] = &gossip.View{At: now, Self: fmt.Sprintf("n%02d", i), Roster: 7}
+		views[i] = &gossip.View{At: now, Self: fmt.Sprintf("n%02d", i), Roster: 7, Phase: gossip.Synced}
 		for j := range g.n {
 			m := gossip.Member{Node: fmt.Sprintf("n%02d", j), Writer: uint64(j + 1), ProvenAt: now.Add(-time.Minute)}
 			if g.hears(i, j) {

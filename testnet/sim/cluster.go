@@ -1,0 +1,302 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+
+	"github.com/openclaw/edge/crdt"
+	"github.com/openclaw/edge/node"
+	"github.com/openclaw/edge/testnet/memnet"
+)
+
+// Config says what is simulated. Limits is required.
+type Config struct {
+	Seed   uint64
+	Dir    string            // data directories are made below it; "": nobody keeps anything
+	Limits []crdt.Definition // version 1 of every file
+	Logger *slog.Logger      // nil: discarded
+	Tune   func(*node.Config)
+}
+
+// Cluster is a set of machines on one network. Call everything from one goroutine, inside a
+// synctest bubble; nothing but Run, Settle and Close lets time pass.
+type Cluster struct {
+	Net      *memnet.Network
+	Machines []*Machine
+	Observed Observed
+
+	cfg     Config
+	began   time.Time
+	version uint64
+	limits  []crdt.Definition
+	samples time.Duration // when the last one was taken
+	dirs    int
+	started int
+
+	mu     sync.Mutex // guards failed
+	failed []error
+}
+
+// Machine is where the incarnations of one node run, one after the other.
+type Machine struct {
+	Name, Region, Addr string
+	Node               *node.Node // nil while nobody runs or is to be asked
+
+	life      int // incarnations so far
+	writer    string
+	dir       string
+	transport memberlist.NodeAwareTransport
+	stop      context.CancelFunc
+	ended     chan struct{}   // closed when the incarnation's Run has returned
+	zombies   []chan struct{} // of crashed incarnations: cut off, winding up
+	own       [crdt.Policies]time.Duration
+	fit       bool // was fit for traffic once in this life
+}
+
+// New makes a cluster without machines.
+func New(cfg Config) *Cluster {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	c := &Cluster{Net: memnet.New(int64(cfg.Seed)), cfg: cfg, began: time.Now(), version: 1, limits: cfg.Limits}
+	c.Observed.init(cfg.Limits)
+	return c
+}
+
+// Now is the virtual time since New.
+func (c *Cluster) Now() time.Duration { return time.Since(c.began) }
+
+// Add makes a machine; nothing runs on it yet.
+func (c *Cluster) Add(region string) *Machine {
+	i := len(c.Machines)
+	m := &Machine{Name: fmt.Sprintf("n%02d", i), Region: region, Addr: fmt.Sprintf("10.0.%d.%d:7946", i/200, 1+i%200)}
+	c.Machines = append(c.Machines, m)
+	return m
+}
+
+// Start starts a new incarnation on m, with the disk that the last one left. The first start
+// of all founds the cluster; every other one has all machines for seeds.
+func (c *Cluster) Start(m *Machine) error {
+	if m.Node != nil || !m.Ended() {
+		return fmt.Errorf("sim: %s runs already", m.Name)
+	}
+	transport, err := c.Net.Listen(m.Addr)
+	if err != nil {
+		return err
+	}
+	if m.dir == "" && c.cfg.Dir != "" {
+		m.dir = c.newDir(m)
+	}
+	cfg := node.DefaultConfig()
+	cfg.Node, cfg.Region, cfg.Cluster = m.Name, m.Region, "sim"
+	cfg.Gossip, cfg.DataDir, cfg.NoListen, cfg.Transport = m.Addr, m.dir, true, transport
+	cfg.Limits, cfg.LimitsVersion, cfg.Logger = c.limits, c.version, c.cfg.Logger
+	if c.started++; c.started > 1 {
+		for _, o := range c.Machines {
+			cfg.Join = append(cfg.Join, o.Addr)
+		}
+	}
+	if c.cfg.Tune != nil {
+		c.cfg.Tune(&cfg)
+	}
+	n, err := node.New(cfg)
+	if err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	m.Node, m.transport, m.stop, m.ended, m.writer, m.fit = n, transport, stop, make(chan struct{}), "", false
+	m.life++
+	ended, life := m.ended, m.life
+	go func() {
+		defer close(ended)
+		if err := n.Run(ctx); err != nil && ctx.Err() == nil {
+			c.fail(fmt.Errorf("sim: life %d of %s: %w", life, m.Name, err))
+		}
+	}()
+	return nil
+}
+
+// Found starts all machines, the first one as the founder of the cluster, and waits until all
+// see all.
+func (c *Cluster) Found(within time.Duration) error {
+	for i, m := range c.Machines {
+		if err := c.Start(m); err != nil {
+			return err
+		}
+		if i == 0 && !c.Settle(within) {
+			return errors.New("sim: the first node did not found a cluster")
+		}
+	}
+	if !c.Settle(within) {
+		return fmt.Errorf("sim: the cluster is not whole after %v", within)
+	}
+	return nil
+}
+
+// Stop tells the incarnation on m to stop, as SIGTERM does. It is asked nothing any more;
+// Ended tells when it is gone.
+func (c *Cluster) Stop(m *Machine) {
+	if m.Node == nil {
+		return
+	}
+	c.note(m)
+	m.Node = nil
+	m.stop()
+}
+
+// Crash ends the incarnation on m at once, as kill -9 does: nobody hears from it any more,
+// and the next start finds the disk as it is now. (Its goroutines wind up within some
+// seconds, on a closed transport and a directory that nobody reads.)
+func (c *Cluster) Crash(m *Machine) error {
+	if m.Node == nil {
+		return nil
+	}
+	c.note(m)
+	m.transport.Shutdown()
+	if m.dir != "" {
+		dir := c.newDir(m)
+		if err := copyFiles(dir, m.dir); err != nil {
+			return err
+		}
+		m.dir = dir
+	}
+	c.Observed.crashed(Life{m.Name, m.life}, c.Now())
+	m.Node = nil
+	m.stop()
+	m.zombies = append(m.zombies, m.ended)
+	m.ended = nil
+	return nil
+}
+
+// Ended tells whether the machine is free for a start.
+func (m *Machine) Ended() bool {
+	if m.ended == nil {
+		return true
+	}
+	select {
+	case <-m.ended:
+		return true
+	default:
+		return false
+	}
+}
+
+// Fit tells whether a load balancer would send traffic to m: it runs and has had its first
+// sync. A node that has lost its majority says that it is not fit; it is asked all the same,
+// for that is where mistakes would show.
+func (m *Machine) Fit() bool {
+	if m.Node == nil {
+		return false
+	}
+	if !m.fit {
+		ready, reason := m.Node.Ready()
+		m.fit = ready || len(reason) > 2 && reason[:2] == "no" // "no refill authority: …"
+	}
+	return m.fit
+}
+
+// Up is the machines that Fit.
+func (c *Cluster) Up() []*Machine {
+	var up []*Machine
+	for _, m := range c.Machines {
+		if m.Fit() {
+			up = append(up, m)
+		}
+	}
+	return up
+}
+
+// Reload gives every running node, and every later start, a new file. Only the machine via
+// reads it now; the others hear of it.
+func (c *Cluster) Reload(via *Machine, limits []crdt.Definition) error {
+	c.version++
+	c.limits = limits
+	c.Observed.redefine(limits)
+	return via.Node.Replace(limits, c.version)
+}
+
+// Cut severs all links between two groups, both ways; Heal repairs them.
+func (c *Cluster) Cut(a, b []*Machine)  { eachPair(a, b, c.Net.Cut) }
+func (c *Cluster) Heal(a, b []*Machine) { eachPair(a, b, c.Net.Heal) }
+
+// CutOneWay severs the links from one group to another.
+func (c *Cluster) CutOneWay(from, to []*Machine) { eachPair(from, to, c.Net.CutOneWay) }
+
+func eachPair(a, b []*Machine, do func(a, b string)) {
+	for _, x := range a {
+		for _, y := range b {
+			if x != y {
+				do(x.Addr, y.Addr)
+			}
+		}
+	}
+}
+
+// Close stops everything and waits until memberlist's last goroutines are gone. It returns
+// what went wrong in any Run.
+func (c *Cluster) Close() error {
+	for _, m := range c.Machines {
+		c.Stop(m)
+	}
+	for _, m := range c.Machines {
+		for _, ended := range append(m.zombies, m.ended) {
+			if ended != nil {
+				<-ended
+			}
+		}
+	}
+	time.Sleep(5 * time.Minute)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return errors.Join(c.failed...)
+}
+
+func (c *Cluster) fail(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.failed = append(c.failed, err)
+}
+
+func (c *Cluster) newDir(m *Machine) string {
+	c.dirs++
+	return filepath.Join(c.cfg.Dir, fmt.Sprintf("%s-%d", m.Name, c.dirs))
+}
+
+// copyFiles copies a data directory as it is found, half-written files included. The lock
+// stays behind: it belongs to the process.
+func copyFiles(to, from string) error {
+	entries, err := os.ReadDir(from)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(to, 0o755); err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.IsDir() || e.Name() == "lock" {
+			continue
+		}
+		b, err := os.ReadFile(filepath.Join(from, e.Name()))
+		if errors.Is(err, os.ErrNotExist) {
+			continue // renamed meanwhile
+		}
+		if err == nil {
+			err = os.WriteFile(filepath.Join(to, e.Name()), b, 0o600)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

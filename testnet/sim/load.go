@@ -1,0 +1,202 @@
+package sim
+
+import (
+	"math"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/openclaw/edge/crdt"
+)
+
+// Flow is a stream of takes on one bucket.
+type Flow struct {
+	ID
+	PerSecond float64    // takes offered, by all machines together
+	Cost      int64      // tokens; 0: one
+	Machines  []*Machine // that are asked; nil: all that are up when it comes to it
+	Even      bool       // evenly spaced; else at random (Poisson)
+
+	next time.Duration
+	turn int
+}
+
+// Event is something that happens to the cluster at a time since New.
+type Event struct {
+	At time.Duration
+	Do func()
+}
+
+// step is how finely time passes for the load; arrivals in between are offered at its end.
+const step = 5 * time.Millisecond
+
+const sampleEvery = 250 * time.Millisecond
+
+// Run lets d pass, under load and events (those due earlier happen at once).
+func (c *Cluster) Run(d time.Duration, flows []*Flow, events ...Event) {
+	random := rand.New(rand.NewPCG(c.cfg.Seed, uint64(c.Now())))
+	slices.SortStableFunc(events, func(a, b Event) int { return int(a.At - b.At) })
+	for _, f := range flows {
+		f.next = c.Now() + f.gap(random)
+	}
+	for end := c.Now() + d; c.Now() < end; {
+		time.Sleep(step)
+		now := c.Now()
+		for len(events) > 0 && events[0].At <= now {
+			events[0].Do()
+			events = events[1:]
+		}
+		c.sample(now)
+		up := c.Up()
+		for _, f := range flows {
+			for f.next <= now {
+				c.offer(f, up, random)
+				f.next += f.gap(random)
+			}
+		}
+	}
+}
+
+// Settle lets time pass until every machine that runs is fit, d at most.
+func (c *Cluster) Settle(d time.Duration) bool {
+	for end := c.Now() + d; c.Now() < end; time.Sleep(50 * time.Millisecond) {
+		c.sample(c.Now())
+		fit := true
+		for _, m := range c.Machines {
+			fit = fit && (m.Node == nil || m.Fit() && len(m.Node.Cluster().Members) == c.members())
+		}
+		if fit {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *Cluster) members() (n int) {
+	for _, m := range c.Machines {
+		if m.life > 0 {
+			n++
+		}
+	}
+	return n
+}
+
+func (f *Flow) gap(random *rand.Rand) time.Duration {
+	mean := float64(time.Second) / f.PerSecond
+	if !f.Even {
+		mean *= random.ExpFloat64()
+	}
+	return time.Duration(math.Ceil(mean))
+}
+
+// offer makes one take, at the machine whose turn it is, or if it is not fit, the next.
+func (c *Cluster) offer(f *Flow, up []*Machine, random *rand.Rand) {
+	ms := f.Machines
+	if ms == nil {
+		ms = up
+	}
+	if len(ms) == 0 {
+		return
+	}
+	at := f.turn
+	if f.turn++; !f.Even {
+		at = random.IntN(len(ms))
+	}
+	for range ms {
+		m := ms[at%len(ms)]
+		if m.Fit() {
+			c.take(m, f.ID, max(1, f.Cost))
+			return
+		}
+		at++
+	}
+}
+
+// Take makes one take and records it.
+func (c *Cluster) take(m *Machine, id ID, cost int64) bool {
+	d, err := m.Node.Take(id.Limit, id.Key, cost)
+	if err != nil {
+		c.fail(err)
+		return false
+	}
+	t := Take{At: c.Now(), Life: Life{m.Name, m.life}, Cost: cost, Admitted: d.Allowed, Backup: d.Backup}
+	c.Observed.Takes[id] = append(c.Observed.Takes[id], t)
+	if m.writer == "" && t.Admitted && !t.Backup {
+		c.learnWriter(m, id)
+	}
+	return d.Allowed
+}
+
+// learnWriter finds out how m's incarnation signs: its slot is the one under its own name
+// that no earlier life had.
+func (c *Cluster) learnWriter(m *Machine, id ID) {
+	b, err := m.Node.Look(id.Limit, id.Key)
+	if err != nil {
+		return
+	}
+	for _, s := range b.Slots {
+		w := writerOf(s.Writer)
+		if _, known := c.Observed.Writers[w]; s.Node == m.Name && !known {
+			m.writer = w
+			c.Observed.Writers[w] = Life{m.Name, m.life}
+		}
+	}
+}
+
+// writerOf cuts the serial off a slot's name: all slots of a writer are its own.
+func writerOf(slot string) string {
+	for i := range slot {
+		if slot[i] == '.' {
+			return slot[:i]
+		}
+	}
+	return slot
+}
+
+// sample keeps what all nodes together have added to the refill clocks.
+func (c *Cluster) sample(now time.Duration) {
+	if now-c.samples < sampleEvery {
+		return
+	}
+	c.samples = now
+	s := Sample{At: now}
+	for _, m := range c.Machines {
+		c.note(m)
+		for p := range s.Own {
+			s.Own[p] += m.own[p]
+		}
+	}
+	c.Observed.Samples = append(c.Observed.Samples, s)
+}
+
+// note reads a machine's own components. They count as the highest ever seen: what a restart
+// has forgotten it may add again.
+func (c *Cluster) note(m *Machine) {
+	if m.Node == nil {
+		return
+	}
+	ps := m.Node.Cluster().Policies
+	for p := range m.own {
+		own := time.Duration(ps[crdt.Policy(p).String()].OwnMS * float64(time.Millisecond))
+		m.own[p] = max(m.own[p], own)
+	}
+}
+
+// Look records how every machine that is up shows every bucket that was ever taken from.
+func (c *Cluster) Look() {
+	c.Observed.Holdings = make(map[ID][]Holding)
+	for id := range c.Observed.Takes {
+		for _, m := range c.Up() {
+			b, err := m.Node.Look(id.Limit, id.Key)
+			if err != nil {
+				c.fail(err)
+				continue
+			}
+			h := Holding{Node: m.Name, Level: int64(b.Level), Taken: make(map[string]int64)}
+			for _, s := range b.Slots {
+				h.Taken[writerOf(s.Writer)] += int64(s.Taken)
+			}
+			c.Observed.Holdings[id] = append(c.Observed.Holdings[id], h)
+		}
+	}
+}

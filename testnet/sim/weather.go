@@ -1,0 +1,408 @@
+package sim
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/openclaw/edge/crdt"
+	"github.com/openclaw/edge/testnet/memnet"
+)
+
+// Weather is a random life of a cluster, drawn from a seed: its size and regions, its links,
+// its load, and what befalls it.
+type Weather struct {
+	Seed    uint64
+	Nodes   int           // at the start
+	Lasts   time.Duration // of load and faults
+	Calm    bool          // links are bad, but nobody is cut off, stopped or killed
+	Regions []string      // by machine
+	Link    memnet.Link   // between machines; within a region at a tenth of the delay
+	Limits  []crdt.Definition
+
+	random  *rand.Rand
+	Log     []string // what was done, for a failure's report
+	laws    Laws
+	cut     map[int][][2]*Machine // cuts in force, by number
+	cuts    int
+	since   map[int]time.Duration
+	paused  map[*Machine]bool
+	waiting map[*Machine]bool // to be started again
+	gone    map[*Machine]bool // forgotten or left for good
+	reloads int
+}
+
+// NewWeather draws everything that can be drawn before the start.
+func NewWeather(seed uint64, nodes int) *Weather {
+	r := rand.New(rand.NewPCG(seed, 0x5eed))
+	w := &Weather{
+		Seed: seed, Nodes: nodes, Lasts: 60 * time.Second, Calm: seed%5 == 0, random: r,
+		cut: make(map[int][][2]*Machine), since: make(map[int]time.Duration),
+		paused: make(map[*Machine]bool), waiting: make(map[*Machine]bool), gone: make(map[*Machine]bool),
+	}
+	regions := 1 + r.IntN(3)
+	if nodes > 10 {
+		regions = 5
+	}
+	for i := range nodes {
+		w.Regions = append(w.Regions, fmt.Sprintf("r%d", i%regions))
+	}
+	w.Link = memnet.Link{
+		Delay: time.Duration(r.IntN(80)) * time.Millisecond, Jitter: time.Duration(r.IntN(20)) * time.Millisecond,
+		Loss: pick(r, 0, 0, 0.01, 0.05, 0.1, 0.3), Duplicate: pick(r, 0, 0.02, 0.1), Reorder: pick(r, 0, 0.02, 0.2),
+	}
+	if w.Calm {
+		w.Link.Loss = min(w.Link.Loss, 0.05)
+	}
+	rate := pick(r, 10.0, 40, 100)
+	w.Limits = []crdt.Definition{
+		w.limit("busy", pick(r, 1.0, 10, 50, 100), rate, crdt.Quorum),
+		w.limit("fair", rate*pick(r, 0.5, 1, 2), rate, crdt.Quorum),
+		w.limit("half", pick(r, 10.0, 50), rate, crdt.Share),
+		w.limit("open", pick(r, 10.0, 50), rate, crdt.Open),
+		w.limit("many", 5, 1, crdt.Quorum),
+	}
+	w.Limits[0].Backup = &crdt.Backup{Capacity: 5 * crdt.Token, Rate: w.Limits[4].Rate}
+	return w
+}
+
+func pick[T any](r *rand.Rand, of ...T) T { return of[r.IntN(len(of))] }
+
+func (w *Weather) limit(name string, capacity, rate float64, p crdt.Policy) crdt.Definition {
+	r, err := crdt.ParseRate(fmt.Sprintf("%g", rate))
+	if err != nil {
+		panic(err)
+	}
+	return crdt.Definition{Name: name, Capacity: crdt.Milli(max(1, capacity)) * crdt.Token, Rate: r, Policy: p, MaxBuckets: 10_000}
+}
+
+// flows is the load: buckets at saturation, lawful ones, and many that are seldom used.
+func (w *Weather) flows() (flows []*Flow) {
+	add := func(limit string, keys int, share float64, even bool) {
+		for _, d := range w.Limits {
+			for k := range keys {
+				if d.Name == limit {
+					flows = append(flows, &Flow{ID: ID{limit, fmt.Sprintf("k%d", k)}, PerSecond: share * d.Rate.PerSecond(), Even: even})
+				}
+			}
+		}
+	}
+	add("busy", 3, 1+2*w.random.Float64(), false)
+	add("fair", 3, 0.4+0.4*w.random.Float64(), true)
+	add("half", 1, 1.5, false)
+	add("open", 1, 1.5, false)
+	add("many", 60, 0.7, false)
+	flows[0].Cost = 1 + w.random.Int64N(int64(w.Limits[0].Capacity/crdt.Token))
+	return flows
+}
+
+// Play starts the cluster, lets the weather pass over it, repairs everything, waits until all
+// should be quiet, and judges.
+func (w *Weather) Play(c *Cluster) (*Verdict, error) {
+	for _, r := range w.Regions {
+		c.Add(r)
+	}
+	if err := c.Found(time.Minute); err != nil {
+		return nil, err
+	}
+	w.links(c)
+	c.Run(2*time.Second, nil)
+	events := w.events(c)
+	c.Run(w.Lasts, w.flows(), events...)
+	w.clear(c)
+	c.Run(w.quiet(), nil)
+	c.Look()
+	return Judge(&c.Observed, w.Laws(c)), nil
+}
+
+// quiet is how long after the load everybody should have everything: two rounds and the
+// link's delay, or after a heal one anti-entropy period.
+func (w *Weather) quiet() time.Duration {
+	if w.Calm {
+		return 2*w.delay() + time.Second
+	}
+	return 20 * time.Second
+}
+
+// delay is one round and the slowest link, and some repeats where packets are lost.
+func (w *Weather) delay() time.Duration {
+	slow := w.Link.Delay + w.Link.Jitter
+	if w.Link.Reorder > 0 {
+		slow += w.Link.Delay + w.Link.Jitter + 10*time.Millisecond
+	}
+	d := 250*time.Millisecond + slow
+	switch {
+	case w.Link.Loss > 0.1:
+		d += 5 * (400*time.Millisecond + 2*slow)
+	case w.Link.Loss > 0:
+		d += 2 * (400*time.Millisecond + 2*slow)
+	}
+	return d
+}
+
+// links sets the delay between regions, and a tenth of it within.
+func (w *Weather) links(c *Cluster) {
+	near := w.Link
+	near.Delay, near.Jitter = w.Link.Delay/10, w.Link.Jitter/10
+	c.Net.Default(w.Link)
+	for _, a := range c.Machines {
+		for _, b := range c.Machines {
+			if a.Region == b.Region && a != b {
+				c.Net.Link(a.Addr, b.Addr, near)
+			}
+		}
+	}
+}
+
+// events draws when something happens; what it is, is drawn when it does.
+func (w *Weather) events(c *Cluster) (events []Event) {
+	if w.Calm {
+		return nil
+	}
+	start := c.Now()
+	for at := time.Second; at < w.Lasts-time.Second; at += time.Duration(1+w.random.IntN(6)) * time.Second {
+		events = append(events, Event{At: start + at, Do: func() { w.happen(c) }})
+	}
+	// What was cut heals, and who is down comes back, some time later.
+	for at := time.Duration(0); at < w.Lasts; at += 500 * time.Millisecond {
+		events = append(events, Event{At: start + at, Do: func() { w.mend(c) }})
+	}
+	return events
+}
+
+func (w *Weather) note(c *Cluster, format string, args ...any) {
+	w.Log = append(w.Log, fmt.Sprintf("%8v  ", c.Now().Round(time.Millisecond))+fmt.Sprintf(format, args...))
+}
+
+// happen lets one thing happen.
+func (w *Weather) happen(c *Cluster) {
+	m := c.Machines[w.random.IntN(len(c.Machines))]
+	switch w.random.IntN(12) {
+	case 0, 1, 2:
+		w.sever(c, m, false)
+	case 3, 4:
+		w.sever(c, m, true)
+	case 5, 6:
+		if m.Fit() && len(c.Up()) > 2 {
+			w.note(c, "crash %s", m.Name)
+			if w.isCut(m) {
+				w.excuse(m)
+			}
+			if err := c.Crash(m); err != nil {
+				c.fail(err)
+			}
+			w.waiting[m] = true
+		}
+	case 7:
+		if m.Fit() && len(c.Up()) > 2 {
+			w.note(c, "stop %s", m.Name)
+			if w.isCut(m) || w.Link.Loss > 0.2 {
+				w.excuse(m)
+				c.Observed.crashed(Life{m.Name, m.life}, c.Now()) // it may not get rid of its last changes
+			}
+			c.Stop(m)
+			w.waiting[m] = true
+		}
+	case 8:
+		w.join(c)
+	case 9:
+		w.forget(c, m)
+	case 10:
+		w.reload(c, m)
+	case 11:
+		if m.Fit() {
+			w.paused[m] = !w.paused[m]
+			w.note(c, "refill of %s paused: %v", m.Name, w.paused[m])
+			m.Node.SetRefillPaused(w.paused[m])
+		}
+	}
+}
+
+// sever cuts a machine, a group or a pair off the others.
+func (w *Weather) sever(c *Cluster, m *Machine, oneWay bool) {
+	side := []*Machine{m}
+	var other []*Machine
+	for _, o := range c.Machines {
+		if o != m && w.random.IntN(4) == 0 {
+			side = append(side, o)
+		}
+	}
+	for _, o := range c.Machines {
+		if !slices.Contains(side, o) {
+			other = append(other, o)
+		}
+	}
+	if w.random.IntN(3) == 0 && len(other) > 0 { // a pair only
+		side, other = side[:1], other[:1]
+	}
+	var pairs [][2]*Machine
+	for _, a := range side {
+		for _, b := range other {
+			pairs = append(pairs, [2]*Machine{a, b})
+		}
+	}
+	if len(pairs) == 0 {
+		return
+	}
+	if oneWay {
+		c.CutOneWay(side, other)
+	} else {
+		c.Cut(side, other)
+	}
+	w.cuts++
+	w.cut[w.cuts], w.since[w.cuts] = pairs, c.Now()
+	w.note(c, "cut %s from %s, one way: %v", names(side), names(other), oneWay)
+}
+
+func names(ms []*Machine) (s []string) {
+	for _, m := range ms {
+		s = append(s, m.Name)
+	}
+	return s
+}
+
+func (w *Weather) isCut(m *Machine) bool {
+	for _, pairs := range w.cut {
+		for _, p := range pairs {
+			if p[0] == m || p[1] == m {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// excuse notes that what m took since its oldest cut may be lost with it.
+func (w *Weather) excuse(m *Machine) {
+	if w.laws.Missed == nil {
+		w.laws.Missed = make(map[Life]time.Duration)
+	}
+	w.laws.Missed[Life{m.Name, m.life}] = 0
+}
+
+// mend heals some cuts and starts some of those that are down.
+func (w *Weather) mend(c *Cluster) {
+	for n := range w.cuts + 1 {
+		if w.cut[n] != nil && w.random.IntN(16) == 0 {
+			w.heal(c, n)
+		}
+	}
+	for _, m := range c.Machines {
+		if w.waiting[m] && !w.gone[m] && m.Ended() && w.random.IntN(8) == 0 {
+			w.restart(c, m)
+		}
+	}
+}
+
+// heal ends a cut. A pair that another cut severs too is healed with it: simpler, and no law
+// is the weaker for it.
+func (w *Weather) heal(c *Cluster, n int) {
+	for _, p := range w.cut[n] {
+		c.Net.Heal(p[0].Addr, p[1].Addr)
+	}
+	w.laws.Cuts++
+	w.laws.Frozen += c.Now() - w.since[n]
+	delete(w.cut, n)
+	w.note(c, "heal cut %d", n)
+}
+
+func (w *Weather) restart(c *Cluster, m *Machine) {
+	w.note(c, "start %s", m.Name)
+	if len(w.cut) > 0 {
+		w.laws.Blind++
+	}
+	if err := c.Start(m); err != nil {
+		c.fail(err)
+	}
+	delete(w.waiting, m)
+	delete(w.paused, m)
+}
+
+// join adds a machine, two at most.
+func (w *Weather) join(c *Cluster) {
+	if len(c.Machines) >= w.Nodes+2 {
+		return
+	}
+	m := c.Add(w.Regions[w.random.IntN(w.Nodes)])
+	w.note(c, "a newcomer: %s in %s", m.Name, m.Region)
+	w.links2(c, m)
+	w.restart(c, m)
+}
+
+// links2 gives a newcomer its links.
+func (w *Weather) links2(c *Cluster, m *Machine) {
+	near := w.Link
+	near.Delay, near.Jitter = w.Link.Delay/10, w.Link.Jitter/10
+	for _, o := range c.Machines {
+		if o.Region == m.Region && o != m {
+			c.Net.Link(o.Addr, m.Addr, near)
+			c.Net.Link(m.Addr, o.Addr, near)
+		}
+	}
+}
+
+// forget gives up on a machine that is down.
+func (w *Weather) forget(c *Cluster, m *Machine) {
+	up := c.Up()
+	if !w.waiting[m] || w.gone[m] || len(up) < 3 || len(w.gone) > 0 {
+		return
+	}
+	err := up[0].Node.Forget(m.Name, false)
+	w.note(c, "%s forgets %s: %v", up[0].Name, m.Name, err)
+	w.gone[m] = err == nil
+}
+
+// reload changes a rate, or now and then a capacity.
+func (w *Weather) reload(c *Cluster, m *Machine) {
+	if !m.Fit() || w.reloads >= 2 {
+		return
+	}
+	w.reloads++
+	limits := slices.Clone(c.limits)
+	d := &limits[0]
+	if w.random.IntN(2) == 0 {
+		d = &limits[2]
+		d.Capacity += 5 * crdt.Token
+	} else {
+		d.Rate, _ = crdt.ParseRate(fmt.Sprintf("%g", d.Rate.PerSecond()*pick(w.random, 0.5, 2)))
+	}
+	w.note(c, "reload via %s: %s is now %d, %v/s", m.Name, d.Name, d.Capacity/crdt.Token, d.Rate)
+	if err := c.Reload(m, limits); err != nil {
+		c.fail(err)
+	}
+}
+
+// clear ends all faults and starts everybody who is not gone for good.
+func (w *Weather) clear(c *Cluster) {
+	for n := range w.cuts + 1 {
+		if w.cut[n] != nil {
+			w.heal(c, n)
+		}
+	}
+	c.Net.HealAll()
+	for _, m := range c.Machines {
+		if w.paused[m] && m.Node != nil {
+			m.Node.SetRefillPaused(false)
+		}
+	}
+	for range 100 {
+		for _, m := range c.Machines {
+			if w.waiting[m] && !w.gone[m] && m.Ended() {
+				w.restart(c, m)
+			}
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+// Laws is what this weather allows.
+func (w *Weather) Laws(c *Cluster) Laws {
+	l := w.laws
+	l.Nodes, l.Delay, l.Ahead, l.Apart = len(c.Machines), w.delay(), 300*time.Millisecond, 100*time.Millisecond
+	l.Whole = w.quiet() > 10*time.Second
+	if w.Calm {
+		l.Lawful, l.Refused = map[string]bool{"fair": true}, 0.001
+	}
+	return l
+}
