@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"reflect"
 	"regexp"
 	"time"
 
@@ -53,6 +54,7 @@ type fileSchema struct {
 		ClientCA at[string] `yaml:"client_ca"`
 	} `yaml:"tls"`
 	Ratings *struct {
+		position
 		Limit at[string] `yaml:"limit"`
 	} `yaml:"ratings"`
 	Envoy *struct {
@@ -61,7 +63,9 @@ type fileSchema struct {
 }
 
 type envoyRule struct {
+	position
 	Match []struct {
+		position
 		Key   at[string] `yaml:"key"`
 		Value at[string] `yaml:"value"`
 	} `yaml:"match"`
@@ -150,9 +154,12 @@ func parseConfig(path string, text []byte, modified time.Time) (Config, []string
 	var f fileSchema
 	r := &reader{file: path}
 	r.read(text, &f)
+	if len(r.problems) > 0 && reflect.ValueOf(f).IsZero() {
+		return c, nil, r.err() // no YAML at all
+	}
 	// The version is in milliseconds, so that two edits within a second keep their order.
 	c.LimitsVersion = f.Version.or(uint64(max(1, modified.UnixMilli())))
-	if c.LimitsVersion < 1 || c.LimitsVersion > maxVersion {
+	if f.Version.good && (c.LimitsVersion < 1 || c.LimitsVersion > maxVersion) {
 		r.fail(f.Version.pos, "version: write a whole number from 1 to %d", uint64(maxVersion))
 	}
 	c.Cluster = r.label(f.Cluster, c.Cluster, "cluster")
@@ -166,14 +173,14 @@ func parseConfig(path string, text []byte, modified time.Time) (Config, []string
 }
 
 func (r *reader) label(a at[string], otherwise, path string) string {
-	if a.set && !label.MatchString(a.value) {
+	if a.good && !label.MatchString(a.value) {
 		r.fail(a.pos, "%s: %q; %s", path, a.value, labelHelp)
 	}
 	return a.or(otherwise)
 }
 
 func (r *reader) limits(list []limitSchema) []crdt.Definition {
-	if len(list) == 0 {
+	if len(list) == 0 && len(r.problems) == 0 {
 		r.fail(position{1, 1}, "limits: none; write at least one, such as limits: [{name: per-user, capacity: 100, refill_rate: 10}]")
 	}
 	if len(list) > maxLimits {
@@ -185,7 +192,7 @@ func (r *reader) limits(list []limitSchema) []crdt.Definition {
 	for i := range list {
 		l, path := &list[i], fmt.Sprintf("limits[%d]", i)
 		defs[i] = r.limit(l, path)
-		if first, twice := seen[l.Name.value]; twice && l.Name.set {
+		if first, twice := seen[l.Name.value]; twice && l.Name.good {
 			r.fail(l.Name.pos, "%s.name: a second limit named %q (the first is on line %d); give it a name of its own", path, l.Name.value, first.line)
 		}
 		seen[l.Name.value] = l.Name.pos
@@ -199,11 +206,11 @@ func (r *reader) limit(l *limitSchema, path string) crdt.Definition {
 	switch {
 	case !l.Name.set:
 		r.fail(l.position, "%s.name: missing; write name: per-user", path)
-	case !limitName.MatchString(l.Name.value):
+	case l.Name.good && !limitName.MatchString(l.Name.value):
 		r.fail(l.Name.pos, "%s.name: %q; write 1 to 64 of a-z, 0-9, '-', '_' and '.'", path, l.Name.value)
 	}
 	d.Capacity, d.Rate = r.allowance(l.Capacity, l.RefillRate, l.position, path)
-	if l.MaxBuckets.set && (l.MaxBuckets.value < 1 || l.MaxBuckets.value > maxMaxBuckets) {
+	if l.MaxBuckets.good && (l.MaxBuckets.value < 1 || l.MaxBuckets.value > maxMaxBuckets) {
 		r.fail(l.MaxBuckets.pos, "%s.max_buckets: write 1 to %d", path, maxMaxBuckets)
 	}
 	r.within(l.TTL, path+".ttl", time.Second, 365*24*time.Hour)
@@ -224,13 +231,13 @@ func (r *reader) allowance(capacity at[uint64], rate at[crdt.Rate], pos position
 	switch {
 	case !capacity.set:
 		r.fail(pos, "%s.capacity: missing; write how many tokens a full bucket holds, such as capacity: 100", path)
-	case capacity.value < 1 || capacity.value > maxCapacity:
+	case capacity.good && (capacity.value < 1 || capacity.value > maxCapacity):
 		r.fail(capacity.pos, "%s.capacity: write a whole number from 1 to %d", path, maxCapacity)
 	}
 	switch {
 	case !rate.set:
 		r.fail(pos, "%s.refill_rate: missing; write tokens per second, such as refill_rate: 10 (or \"1000/h\")", path)
-	case rate.value.PerSecond() > 0 && rate.value.Time(tokens) > maxFill:
+	case rate.good && rate.value.Time(tokens) > maxFill:
 		r.fail(rate.pos, "%s.refill_rate: %s fills the bucket in more than 50 years; write a higher rate or a lower capacity", path, rate.value)
 	}
 	return tokens, rate.value
@@ -244,7 +251,7 @@ func (r *reader) key(k *keySchema, path string) string {
 	}
 	var specs []string
 	if k.Header.set {
-		if !headerName.MatchString(k.Header.value) {
+		if k.Header.good && !headerName.MatchString(k.Header.value) {
 			r.fail(k.Header.pos, "%s.header: %q; write the name of a request header, such as X-User-ID", path, k.Header.value)
 		}
 		specs = append(specs, "header="+k.Header.value)
@@ -269,7 +276,7 @@ func (r *reader) key(k *keySchema, path string) string {
 }
 
 func (r *reader) within(a at[time.Duration], path string, low, high time.Duration) {
-	if a.set && (a.value < low || a.value > high) {
+	if a.good && (a.value < low || a.value > high) {
 		r.fail(a.pos, "%s: %v; write %v to %v", path, a.value, low, high)
 	}
 }
@@ -277,14 +284,14 @@ func (r *reader) within(a at[time.Duration], path string, low, high time.Duratio
 func (r *reader) gossip(f *fileSchema, c *Config) {
 	g := &f.Gossip
 	for i, a := range g.Join {
-		if err := checkAddr(a.value); err != nil {
+		if err := checkAddr(a.value); err != nil && a.good {
 			r.fail(a.pos, "gossip.join[%d]: %q; %v", i, a.value, err)
 		}
 		c.Join = append(c.Join, a.value)
 	}
 	for i, a := range g.Keys {
 		key, err := base64.StdEncoding.DecodeString(a.value)
-		if n := len(key); err != nil || (n != 16 && n != 24 && n != 32) {
+		if n := len(key); a.good && (err != nil || (n != 16 && n != 24 && n != 32)) {
 			r.fail(a.pos, "gossip.keys[%d]: write base64 of 16, 24 or 32 random bytes, such as `openssl rand -base64 32` prints", i)
 		}
 		c.GossipKeys = append(c.GossipKeys, key)
@@ -304,7 +311,7 @@ func (r *reader) gossip(f *fileSchema, c *Config) {
 		*d.into = d.at.or(*d.into)
 	}
 	for _, d := range []at[time.Duration]{g.Lease, g.Doubt, g.Round.WAN, g.Round.Region} {
-		if d.set && c.Lease < max(c.Doubt, 2*c.RoundWAN, 2*c.RoundRegion) {
+		if d.good && c.Lease < max(c.Doubt, 2*c.RoundWAN, 2*c.RoundRegion) {
 			r.fail(d.pos, "gossip: a lease of %v is shorter than the doubt (%v) or than two rounds (%v, %v), so healthy peers would look lost; write a longer lease",
 				c.Lease, c.Doubt, c.RoundRegion, c.RoundWAN)
 			break
@@ -321,7 +328,7 @@ func (r *reader) inactive(f *fileSchema, c *Config) {
 	refer := func(a at[string], pos position, path string) {
 		if !a.set {
 			r.fail(pos, "%s: missing; write the name of a limit", path)
-		} else if !names[a.value] {
+		} else if a.good && !names[a.value] {
 			r.fail(a.pos, "%s: no limit is named %q; write the name of one under limits", path, a.value)
 		}
 	}
@@ -330,7 +337,7 @@ func (r *reader) inactive(f *fileSchema, c *Config) {
 		r.within(p.ReconcileEvery, "persist.reconcile_every", time.Second, 24*time.Hour)
 		c.Inactive = append(c.Inactive, "persist")
 		if p.KV != nil {
-			if b := p.KV.Backend; b.set && b.value != "local" && b.value != "cloudflare" && b.value != "none" {
+			if b := p.KV.Backend; b.good && b.value != "local" && b.value != "cloudflare" && b.value != "none" {
 				r.fail(b.pos, "persist.kv.backend: %q; write local, cloudflare or none", b.value)
 			}
 			c.Inactive = append(c.Inactive, "persist.kv")
@@ -343,17 +350,17 @@ func (r *reader) inactive(f *fileSchema, c *Config) {
 		c.Inactive = append(c.Inactive, "tls")
 	}
 	if f.Ratings != nil {
-		refer(f.Ratings.Limit, position{1, 1}, "ratings.limit")
+		refer(f.Ratings.Limit, f.Ratings.position, "ratings.limit")
 		c.Inactive = append(c.Inactive, "ratings")
 	}
 	if f.Envoy != nil {
 		for domain, rules := range f.Envoy.Domains {
 			for i, rule := range rules {
 				path := fmt.Sprintf("envoy.domains.%s[%d]", domain, i)
-				refer(rule.Limit, position{1, 1}, path+".limit")
+				refer(rule.Limit, rule.position, path+".limit")
 				for j, m := range rule.Match {
 					if !m.Key.set {
-						r.fail(rule.Limit.pos, "%s.match[%d].key: missing; write the key of a descriptor entry", path, j)
+						r.fail(m.position, "%s.match[%d].key: missing; write the key of a descriptor entry", path, j)
 					}
 				}
 			}

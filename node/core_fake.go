@@ -27,6 +27,7 @@ type Limit struct {
 	crdt.Definition
 	Index int
 	face  face
+	per   float64 // fake
 }
 
 type Decision struct {
@@ -113,7 +114,7 @@ func (n *Node) find(limit, key string, cost int64) (*Limit, *fakeBucket, error) 
 			b = &fakeBucket{level: l.Capacity, at: now}
 			n.buckets[[2]string{limit, key}] = b
 		}
-		b.level = min(l.Capacity, b.level+crdt.Milli(now.Sub(b.at).Seconds()*l.Rate.PerSecond()*1000))
+		b.level = min(l.Capacity, b.level+crdt.Milli(now.Sub(b.at).Seconds()*l.per*1000))
 		b.at = now
 		return l, b, nil
 	}
@@ -147,24 +148,28 @@ func (n *Node) Take(limit, key string, cost int64) (Decision, error) {
 
 func (n *Node) TakeAll(reqs []Request, atomic bool) ([]Decision, error) {
 	n.mu.Lock()
-	fits := true
+	before := map[*fakeBucket]fakeBucket{}
 	for i, r := range reqs {
 		_, b, err := n.find(r.Limit, r.Key, r.Cost)
 		if err != nil {
 			n.mu.Unlock()
 			return nil, fmt.Errorf("takes[%d]: %w", i, err)
 		}
-		fits = fits && b.level >= crdt.Milli(r.Cost)*crdt.Token
+		before[b] = *b
 	}
 	n.mu.Unlock()
-	ds := make([]Decision, len(reqs))
+	ds, all := make([]Decision, len(reqs)), true
 	for i, r := range reqs {
-		if atomic && !fits {
-			l, b, _ := n.find(r.Limit, r.Key, r.Cost)
-			ds[i] = Decision{Limit: l, Cost: r.Cost, Level: b.level}
-			continue
-		}
 		ds[i], _ = n.Take(r.Limit, r.Key, r.Cost)
+		all = all && ds[i].Allowed
+	}
+	if atomic && !all {
+		for b, was := range before {
+			*b = was
+		}
+		for i := range ds {
+			ds[i].Allowed, ds[i].Level = false, n.buckets[[2]string{reqs[i].Limit, reqs[i].Key}].level
+		}
 	}
 	return ds, nil
 }
@@ -208,7 +213,7 @@ func (n *Node) Replace(defs []crdt.Definition, version uint64) error {
 	n.limits, n.version = nil, version
 	n.replaced++
 	for i, d := range defs {
-		n.limits = append(n.limits, &Limit{Definition: d, Index: i, face: newFace(d)})
+		n.limits = append(n.limits, &Limit{Definition: d, Index: i, face: newFace(d), per: d.Rate.PerSecond()})
 	}
 	return nil
 }
