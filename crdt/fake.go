@@ -2,7 +2,6 @@
 package crdt
 
 import (
-	"errors"
 	"fmt"
 	"math/big"
 	"math/bits"
@@ -55,35 +54,6 @@ func ParseRate(text string) (Rate, error) {
 		return Rate{}, fmt.Errorf("rate %q: too many digits", text)
 	}
 	return Rate{r.Num().Uint64(), r.Denom().Uint64()}, nil
-}
-
-// makeRate is the decoder's way to a Rate: only what ParseRate could have made.
-func makeRate(num, den uint64) (Rate, error) {
-	if num == 0 || den == 0 {
-		return Rate{}, errors.New("crdt: rate of zero")
-	}
-	r := new(big.Rat).SetFrac(new(big.Int).SetUint64(num), new(big.Int).SetUint64(den))
-	if r.Num().Uint64() != num || r.Denom().Uint64() != den {
-		return Rate{}, errors.New("crdt: rate not in lowest terms")
-	}
-	if r.Cmp(big.NewRat(MaxRate*int64(Token), int64(time.Second))) > 0 {
-		return Rate{}, errors.New("crdt: rate too high")
-	}
-	return Rate{num, den}, nil
-}
-
-// until is G: what the rate grants from reading 0 to r, rounded down. The quotient fits, as
-// no rate grants more than one millitoken a nanosecond (MaxRate).
-func (r Rate) until(at Instant) Milli {
-	if at <= 0 || r.den == 0 {
-		return 0
-	}
-	hi, lo := bits.Mul64(uint64(at), r.num)
-	if hi == 0 {
-		return Milli(lo / r.den)
-	}
-	q, _ := bits.Div64(hi, lo, r.den)
-	return Milli(q)
 }
 
 // Time is how long m takes to refill, rounded up to the nanosecond; capped at 100 years.
@@ -194,4 +164,3 @@ func (d *Definition) IdleTTL() Instant {
 	}
 	return Instant(max(10*time.Minute, 2*d.Rate.Time(d.Capacity)))
 }
-

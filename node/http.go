@@ -68,11 +68,14 @@ func (n *Node) serve(ctx context.Context) error {
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return s.reload.watch(ctx, !n.cfg.NoListen) })
-	if !n.cfg.NoListen {
-		if err := s.listen(ctx, g); err != nil {
-			g.Go(func() error { return err })
-		}
+	if n.cfg.NoListen { // nor signals and file events: they do not enter a test's virtual time
+		<-ctx.Done()
+		return nil
+	}
+	watch := s.reload.watcher()
+	g.Go(func() error { return watch(ctx) })
+	if err := s.listen(ctx, g); err != nil {
+		g.Go(func() error { return err })
 	}
 	return g.Wait()
 }

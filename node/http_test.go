@@ -5,9 +5,12 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 
 	"github.com/openclaw/edge/crdt"
 )
@@ -92,11 +95,16 @@ func TestRateLimitFieldsRoundUpAndNeverGoNegative(t *testing.T) {
 		{Decision{Limit: limit(5000, "1"), Level: 3000, RetryAfter: 2 * time.Second}, `"x";q=5;w=5`, `"x";r=3;t=0`, "2"},
 		{Decision{Limit: limit(5000, "1"), Level: 3000}, `"x";q=5;w=5`, `"x";r=3;t=0`, "1"},
 	} {
-		h := http.Header{}
-		setRateLimit(h, &c.d)
-		retry := strings.Join(h["Retry-After"], "")
-		if h["RateLimit-Policy"][0] != c.policy || h["RateLimit"][0] != c.field || retry != c.retry {
-			t.Errorf("%v, want %s, %s, %s", h, c.policy, c.field, c.retry)
+		w := httptest.NewRecorder()
+		setRateLimit(w.Header(), &c.d)
+		var wire strings.Builder // the names are not spelt as Go would, so Get does not find them
+		w.Header().Write(&wire)
+		want := "RateLimit: " + c.field + "\r\nRateLimit-Policy: " + c.policy + "\r\n"
+		if c.retry != "" {
+			want += "Retry-After: " + c.retry + "\r\n"
+		}
+		if wire.String() != want {
+			t.Errorf("got\n%swant\n%s", wire.String(), want)
 		}
 	}
 }
@@ -314,6 +322,33 @@ func TestClusterAndLimitsHaveTheirBodies(t *testing.T) {
 	a = n.call(t, "GET", "/v1/limits", "")
 	if !strings.HasPrefix(a.body, `{"version":0,"limits":[{"name":"per-user","capacity":100,"refill_rate":10,`) {
 		t.Errorf("%s", a.body)
+	}
+}
+
+// What serve starts, it ends: a test process that holds many nodes would drown otherwise.
+func TestServingLeavesNothingBehind(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	t.Run("a life", func(t *testing.T) {
+		n := startNode(t, fileConfig(t, goodFile))
+		n.call(t, "POST", "/v1/take/per-user/alice", "")
+	})
+}
+
+func TestAnAddressInUseSaysWhichFlagToChange(t *testing.T) {
+	n := startNode(t, testConfig(t))
+	for flag, spoil := range map[string]func(*Config){
+		"--http":         func(c *Config) { c.HTTP = n.http },
+		"--metrics-port": func(c *Config) { fmt.Sscan(strings.TrimPrefix(n.metrics, "127.0.0.1:"), &c.MetricsPort) },
+	} {
+		c := testConfig(t)
+		spoil(&c)
+		other, err := New(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := other.Run(t.Context()); err == nil || !strings.Contains(err.Error(), flag) {
+			t.Errorf("%s: %v", flag, err)
+		}
 	}
 }
 
