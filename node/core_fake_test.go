@@ -35,7 +35,7 @@ func TestOperatorsCallsReachTheCore(t *testing.T) {
 	}
 	n.call(t, "POST", "/-/refill?paused=true", "")
 	n.call(t, "POST", "/-/forget/edge-9?force=true", "")
-	n.call(t, "POST", "/-/failover", `{"version":"4","status":"firing","alerts":[{"status":"resolved"},{"status":"firing"}]}`)
+	n.call(t, "POST", "/-/failover", `{"version":"4","status":"firing","alerts":[{"status":"resolved"},{"status":"firing"},{"status":"resolved"}]}`)
 	if paused, failover, forgot := state(); !paused || !failover || forgot != "edge-9true" {
 		t.Error(paused, failover, forgot)
 	}

@@ -88,8 +88,9 @@ func TestRefillAndConfigGaugesCarryTheSameLabels(t *testing.T) {
 }
 
 func TestRequestsAreCountedByBoundedRoutes(t *testing.T) {
-	n := startNode(t, testConfig(t))
-	n.call(t, "POST", "/v1/take/per-user/alice", "")
+	n := take100(t)
+	n.call(t, "POST", "/v1/take/per-user/alice?cost=100", "")
+	n.call(t, "POST", "/v1/take/per-user/alice", "") // 429
 	n.call(t, "POST", "/v1/take/per-user/bob", "")
 	n.call(t, "POST", "/v1/take/nope/bob", "")
 	n.call(t, "POST", "/v1/take/per-user/bob?cost=0", "")
@@ -99,6 +100,7 @@ func TestRequestsAreCountedByBoundedRoutes(t *testing.T) {
 	body := call(t, "GET", "http://"+n.metrics+"/metrics", "").body
 	for _, want := range []string{
 		`{method="POST",route="/v1/take/{limit}/{key}",status="200"} 2`,
+		`{method="POST",route="/v1/take/{limit}/{key}",status="429"} 1`,
 		`{method="POST",route="/v1/take/{limit}/{key}",status="404"} 1`,
 		`{method="POST",route="/v1/take/{limit}/{key}",status="400"} 1`,
 		`{method="GET",route="/v1/take/{limit}/{key}",status="405"} 1`,
