@@ -1,0 +1,130 @@
+package node
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// handler answers a call and returns the status it answered with. rest is what follows the
+// route's prefix in the path, still percent-encoded if the URL has a RawPath.
+type handler func(w http.ResponseWriter, r *http.Request, rest string) (status int)
+
+// route is one line of the contract's table. Its pattern is also the label of its requests
+// in openclaw_http_requests_total, so series stay bounded whatever is asked for.
+//
+// Why not http.ServeMux: it cleans paths, so that a key such as ".." is redirected and not
+// limited, and answers 404 and 405 in plain text.
+type route struct {
+	pattern string
+	methods map[string]handler
+	allow   string
+	counts  map[string]*methodCounts
+}
+
+// methodCounts are the two counters of a busy route, resolved once: a look-up by three
+// labels costs as much as the take.
+type methodCounts struct{ ok, limited prometheus.Counter }
+
+func (s *server) buildRoutes() {
+	s.exact = map[string]*route{}
+	s.unknown = s.newRoute("other", nil)
+	for _, it := range []struct {
+		method, pattern string
+		handler         handler
+	}{
+		{"POST", "/v1/take/{limit}/{key}", s.take},
+		{"POST", "/v1/credit/{limit}/{key}", s.credit},
+		{"GET", "/v1/buckets/{limit}/{key}", s.bucket},
+		{"POST", "/-/forget/{node}", s.guarded(s.forget)},
+		{"POST", "/v1/take", s.takeAll},
+		{"GET", "/v1/limits", s.limits},
+		{"GET", "/v1/cluster", s.cluster},
+		{"GET", "/healthz", s.healthz},
+		{"GET", "/readyz", s.readyz},
+		{"POST", "/-/reload", s.guarded(s.reloadFile)},
+		{"POST", "/-/refill", s.guarded(s.refill)},
+		{"POST", "/-/failover", s.guarded(s.failover)},
+		{"POST", "/-/snapshot", s.guarded(s.snapshot)},
+	} {
+		methods := map[string]handler{it.method: it.handler}
+		if it.method == "GET" {
+			methods["HEAD"] = it.handler // net/http leaves the body out
+		}
+		r := s.newRoute(it.pattern, methods)
+		if strings.Contains(it.pattern, "{") {
+			s.prefix = append(s.prefix, r)
+		} else {
+			s.exact[it.pattern] = r
+		}
+	}
+}
+
+func (s *server) newRoute(pattern string, methods map[string]handler) *route {
+	r := &route{pattern: pattern, methods: methods, counts: map[string]*methodCounts{}}
+	var allowed []string
+	for m := range methods {
+		allowed = append(allowed, m)
+		r.counts[m] = &methodCounts{s.metrics.requests("200", pattern, m), s.metrics.requests("429", pattern, m)}
+	}
+	slices.Sort(allowed)
+	r.allow = strings.Join(allowed, ", ")
+	return r
+}
+
+func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	path := r.URL.RawPath
+	if path == "" {
+		path = r.URL.Path
+	}
+	at, rest := s.find(path)
+	var status int
+	switch handle, ok := at.methods[r.Method]; {
+	case ok:
+		status = handle(w, r, rest)
+	case at == s.unknown:
+		status = problem(w, http.StatusNotFound, "nothing is at this path; POST /v1/take/{limit}/{key} takes a token, GET /v1/limits lists the limits")
+	default:
+		w.Header().Set("Allow", at.allow)
+		status = problem(w, http.StatusMethodNotAllowed, at.pattern+" answers to "+at.allow+" only")
+	}
+	s.count(at, r.Method, status)
+}
+
+func (s *server) find(path string) (at *route, rest string) {
+	for _, r := range s.prefix {
+		// A prefix is the pattern up to its first brace, and nothing but it: /v1/take/ too.
+		if rest, ok := strings.CutPrefix(path, r.pattern[:strings.IndexByte(r.pattern, '{')]); ok {
+			return r, rest
+		}
+	}
+	if r := s.exact[path]; r != nil {
+		return r, ""
+	}
+	return s.unknown, ""
+}
+
+func (s *server) count(at *route, method string, status int) {
+	if c := at.counts[method]; c != nil {
+		switch status {
+		case http.StatusOK:
+			c.ok.Inc()
+			return
+		case http.StatusTooManyRequests:
+			c.limited.Inc()
+			return
+		}
+	}
+	s.metrics.requests(statusLabel(status), at.pattern, methodLabel(method)).Inc()
+}
+
+// methodLabel keeps a client's inventions out of the labels.
+func methodLabel(method string) string {
+	switch method {
+	case "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS":
+		return method
+	}
+	return "other"
+}

@@ -1,0 +1,246 @@
+package node
+
+import (
+	"fmt"
+	"sync/atomic"
+
+	"github.com/openclaw/edge/crdt"
+)
+
+// Limit is a limit in force. It is immutable: a reload, or a change of membership, puts
+// another in its place.
+type Limit struct {
+	crdt.Definition
+	Index int // of its counters and buckets; a name keeps its index for good
+
+	terms   crdt.Terms
+	backup  crdt.Terms    // the backup's rate, if it has one
+	prev    *crdt.Terms   // what held before terms' epoch; nil: nothing
+	shown   *atomic.Int64 // the refill clock that its buckets live on
+	buckets *atomic.Int64 // how many this node holds
+	face    face
+
+	offered crdt.Milli   // by refill on this node's reading, up to since
+	since   crdt.Instant // a reading of shown
+}
+
+// inForce is the limits that hold now: swapped as one.
+type inForce struct {
+	set    *crdt.Set
+	byName map[string]*Limit
+	byID   []*Limit // by Index; nil where a limit was removed
+}
+
+func (f *inForce) limit(name string) *Limit { return f.byName[name] }
+
+// activate puts a set in force. Caller holds limitsMu.
+func (n *Node) activate(set *crdt.Set) {
+	old := n.force.Load()
+	next := &inForce{set: set, byName: make(map[string]*Limit, len(set.Limits))}
+	if old != nil {
+		next.byID = make([]*Limit, len(old.byID))
+	}
+	for i := range set.Limits {
+		terms := set.Limits[i]
+		l := &Limit{Definition: terms.Definition, terms: terms, shown: &n.refill.shown[terms.Policy], face: newFace(terms.Definition)}
+		if l.Backup != nil {
+			l.backup.Pieces = []crdt.Piece{{Rate: l.Backup.Rate}}
+		}
+		l.Index = n.indexOf(terms.Name)
+		l.buckets = n.counts[l.Index]
+		l.since = n.refill.reading(terms.Policy)
+		if old != nil {
+			if was := old.byName[terms.Name]; was != nil {
+				l.offered = was.granted()
+				if l.prev = was.prev; was.terms.Epoch != terms.Epoch {
+					prev := was.terms
+					l.prev = &prev
+				}
+			}
+		}
+		n.bound(l)
+		for len(next.byID) <= l.Index {
+			next.byID = append(next.byID, nil)
+		}
+		next.byID[l.Index] = l
+		next.byName[l.Name] = l
+	}
+	n.growTallies(len(next.byID))
+	n.force.Store(next)
+}
+
+// granted is what refill has offered on this node since its start, before the cap.
+func (l *Limit) granted() crdt.Milli {
+	return l.offered + l.terms.Fill(l.since, crdt.Instant(l.shown.Load()))
+}
+
+// rebound makes the limits anew after a change of membership. Caller holds limitsMu.
+func (n *Node) rebound() {
+	old := n.force.Load()
+	next := &inForce{set: old.set, byName: make(map[string]*Limit, len(old.byName)), byID: make([]*Limit, len(old.byID))}
+	for i, l := range old.byID {
+		if l == nil {
+			continue
+		}
+		c := *l
+		n.bound(&c)
+		next.byID[i], next.byName[c.Name] = &c, &c
+	}
+	n.force.Store(next)
+}
+
+// bound sets what depends on the membership: the debt that is forgiven, and whether idle
+// buckets may go (not while a member is unreachable).
+func (n *Node) bound(l *Limit) {
+	for _, t := range []*crdt.Terms{&l.terms, l.prev} {
+		if t == nil {
+			continue
+		}
+		members := max(n.members.count, 2)
+		t.MaxDebt = crdt.Milli(members-1) * (t.Capacity + t.Fill(0, crdt.Instant(n.cfg.Lease)))
+		t.Idle = t.IdleTTL()
+		if n.members.unreachable {
+			t.Idle = crdt.Never
+		}
+	}
+}
+
+// indexOf gives a name its index. Caller holds limitsMu.
+func (n *Node) indexOf(name string) int {
+	i, ok := n.indices[name]
+	if !ok {
+		i = len(n.indices)
+		n.indices[name] = i
+		n.counts = append(n.counts, new(atomic.Int64))
+	}
+	return i
+}
+
+func (n *Node) growTallies(limits int) {
+	for i := range n.table.shards {
+		s := &n.table.shards[i]
+		s.mu.Lock()
+		for len(s.tally) < limits {
+			s.tally = append(s.tally, tally{})
+		}
+		s.mu.Unlock()
+	}
+}
+
+// maxNames bounds how many names of limits a process ever gives an index.
+const maxNames = 1 << 15
+
+// Replace proposes the limits of a newly read file to the cluster. They come into force
+// if their version is higher than the set's in force; else drift shows.
+func (n *Node) Replace(limits []crdt.Definition, version uint64) error {
+	file, err := crdt.NewSet(version, limits, nil, crdt.Components{})
+	if err != nil {
+		return fmt.Errorf("node: %w", err)
+	}
+	n.limitsMu.Lock()
+	defer n.limitsMu.Unlock()
+	n.file, n.fileLimits = file, limits
+	if n.settled {
+		return n.propose()
+	}
+	return nil
+}
+
+// propose makes the file's set the successor of the one in force, if it is newer. It holds
+// from the doubt after now, when every node will have heard. Caller holds limitsMu.
+func (n *Node) propose() error {
+	current := n.newest()
+	if n.file.Version < current.Version || n.file.Same(current) || !n.file.Supersedes(current) {
+		return nil
+	}
+	from := n.refill.readings()
+	for p := range from {
+		from[p] += crdt.Instant(n.cfg.Doubt)
+	}
+	set, err := crdt.NewSet(n.file.Version, n.fileLimits, current, from)
+	if err != nil {
+		return fmt.Errorf("node: %w", err)
+	}
+	n.pending = set
+	n.setDirty.Store(true)
+	n.log.Info("limits proposed to the cluster", "version", set.Version)
+	return nil
+}
+
+// newest is the set that will hold. Caller holds limitsMu.
+func (n *Node) newest() *crdt.Set {
+	if n.pending != nil {
+		return n.pending
+	}
+	return n.force.Load().set
+}
+
+// adopt takes a set that a peer sent. Before the first sync the cluster's set always
+// wins, as this node's own file then becomes its successor.
+func (n *Node) adopt(set *crdt.Set) {
+	n.limitsMu.Lock()
+	defer n.limitsMu.Unlock()
+	current := n.newest()
+	switch {
+	case !n.settled && !n.adopted, set.Supersedes(current):
+		if len(n.indices)+len(set.Limits) > maxNames {
+			n.log.Error("limits of the cluster refused: too many names since the start; restart this node")
+			return
+		}
+		n.adopted = true
+		n.pending = set
+		if !n.settled {
+			n.activate(set)
+			n.pending = nil
+		}
+	case current.Supersedes(set):
+		n.setDirty.Store(true)
+	}
+}
+
+// settle is called once, when the first sync is over: now this node's file counts.
+func (n *Node) settle() {
+	n.limitsMu.Lock()
+	defer n.limitsMu.Unlock()
+	if n.settled {
+		return
+	}
+	n.settled = true
+	if err := n.propose(); err != nil {
+		n.log.Error("limits of the file not proposed", "err", err)
+	}
+}
+
+// mature puts a pending set in force when its time has come. The open clock decides, as
+// it never stands still; rates change at their own exact readings (crdt.Piece).
+func (n *Node) mature() (changed bool) {
+	n.limitsMu.Lock()
+	defer n.limitsMu.Unlock()
+	if n.pending == nil || n.refill.reading(crdt.Open) < n.pending.From[crdt.Open] {
+		return false
+	}
+	set := n.pending
+	n.pending = nil
+	n.activate(set)
+	n.log.Info("limits in force", "version", set.Version, "limits", len(set.Limits))
+	return true
+}
+
+// Limits is the limits in force, by index, and their version.
+func (n *Node) Limits() ([]*Limit, uint64) {
+	f := n.force.Load()
+	var ls []*Limit
+	for _, l := range f.byID {
+		if l != nil {
+			ls = append(ls, l)
+		}
+	}
+	return ls, f.set.Version
+}
+
+// Drift tells whether this node's file disagrees with the definition in force.
+func (n *Node) Drift(limit string) bool {
+	n.limitsMu.Lock()
+	defer n.limitsMu.Unlock()
+	return n.file != nil && !n.file.SameLimit(n.newest(), limit)
+}

@@ -1,0 +1,210 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/openclaw/edge/crdt"
+	"github.com/openclaw/edge/gossip"
+)
+
+// Node is one node of the cluster. Make it with New, start it with Run; Take, TakeAll,
+// Credit and Look answer from memory and may be called from any goroutine at any time, also
+// before and after Run (time stands still then).
+type Node struct {
+	cfg    Config
+	log    *slog.Logger
+	writer crdt.Writer
+	serial atomic.Uint32 // of new slots; raised at every eviction, so that none is written twice
+
+	table  *table
+	force  atomic.Pointer[inForce]
+	refill refill
+	gossip *gossip.Gossip
+
+	failover    atomic.Bool
+	failoverEnd atomic.Int64  // of n.refill.local, when it switches itself off
+	setDirty    atomic.Bool   // the set of limits is to be sent
+	impossible  atomic.Uint64 // buckets of peers refused as impossible
+	unkept      atomic.Uint64 // buckets of peers for which there was no memory
+
+	limitsMu   sync.Mutex // guards what follows; not needed to read force
+	file       *crdt.Set  // this node's own limits
+	fileLimits []crdt.Definition
+	pending    *crdt.Set // will hold from its From on
+	settled    bool      // first sync done: the file may succeed the cluster's set
+	adopted    bool      // a set of the cluster was taken over
+	indices    map[string]int
+	counts     []*atomic.Int64 // buckets held, by Limit.Index
+	members    membership
+}
+
+// membership is what limits depend on of the cluster.
+type membership struct {
+	count       int
+	unreachable bool
+}
+
+// New makes a node from its configuration. It opens and starts nothing.
+func New(cfg Config) (*Node, error) {
+	if err := cfg.Check(); err != nil {
+		return nil, fmt.Errorf("node: %w", err)
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	n := &Node{cfg: cfg, log: cfg.Logger.With("node", cfg.Node), table: newTable(), indices: make(map[string]int)}
+	var random [4]byte
+	rand.Read(random[:]) // never fails
+	n.writer = crdt.NewWriter(cfg.Node, binary.BigEndian.Uint32(random[:]))
+	n.serial.Store(1)
+	n.members = membership{count: 1}
+	n.refill.init(make(crdt.Clock))
+	if err := n.Replace(cfg.Limits, cfg.LimitsVersion); err != nil {
+		return nil, err
+	}
+	n.limitsMu.Lock()
+	n.activate(n.file)
+	n.limitsMu.Unlock()
+	g, err := gossip.New(gossip.Config{
+		Cluster: cfg.Cluster, Node: cfg.Node, Region: cfg.Region, Writer: uint64(n.writer),
+		Bind: cfg.Gossip, Advertise: cfg.Advertise, Seeds: cfg.Join, Keys: cfg.GossipKeys,
+		RosterFile: cfg.dataFile("roster"), RoundRegion: cfg.RoundRegion, RoundWAN: cfg.RoundWAN, Lease: cfg.Lease,
+		Transport: cfg.Transport, Logger: n.log, State: &replica{n: n},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("node: %w", err)
+	}
+	n.gossip = g
+	return n, nil
+}
+
+func (c *Config) dataFile(name string) string {
+	if c.DataDir == "" {
+		return ""
+	}
+	return filepath.Join(c.DataDir, name)
+}
+
+// Run runs the node until ctx ends; then it stops serving, stops adding to the refill clock,
+// tells its peers the last changes, leaves the cluster and returns. Nothing that it started
+// is alive afterwards.
+//
+//	part     owns                                    leaves
+//	serve    HTTP and metrics listeners, file watch  first, when ctx ends
+//	refill   the refill clocks, the limits' timing   when gossip has left
+//	sweep    evictions, a shard at a time            when gossip has left
+//	gossip   peers, roster, frames                   after serve, with a last flush
+//
+// A part that fails stops the others; its error is returned.
+func (n *Node) Run(ctx context.Context) error {
+	unlock, err := lockDataDir(n.cfg.DataDir)
+	if err != nil {
+		return fmt.Errorf("node: %w", err)
+	}
+	defer unlock()
+	if clock := n.readClock(); clock != nil {
+		n.refill.init(clock)
+	}
+	for _, section := range n.cfg.Inactive {
+		n.log.Info("accepted, but not active in this version", "section", section)
+	}
+
+	all, failed := context.WithCancelCause(ctx)
+	defer failed(nil)
+	quiet, silence := context.WithCancel(context.WithoutCancel(ctx)) // gossip: until serve has ended
+	defer silence()
+	inner, stopInner := context.WithCancel(context.WithoutCancel(ctx)) // refill, sweep: until gossip has ended
+	defer stopInner()
+
+	var g errgroup.Group
+	part := func(name string, run func() error, after func()) {
+		g.Go(func() error {
+			defer after()
+			err := run()
+			if err != nil {
+				err = fmt.Errorf("node: %s: %w", name, err)
+				failed(err)
+			}
+			return err
+		})
+	}
+	part("gossip", func() error { return n.gossip.Run(quiet) }, func() { failed(nil); stopInner() })
+	part("serve", func() error {
+		select {
+		case <-n.gossip.Started():
+			return n.serve(all)
+		case <-all.Done():
+			return nil
+		}
+	}, func() { n.refill.stop(); failed(nil); silence() })
+	part("refill", func() error { n.refillLoop(inner); return nil }, func() {})
+	part("sweep", func() error { n.sweepLoop(inner); return nil }, func() {})
+	err = g.Wait()
+	n.writeClock()
+	return err
+}
+
+// refillLoop is the refill daemon.
+func (n *Node) refillLoop(ctx context.Context) {
+	tick := time.NewTicker(tickEvery)
+	defer tick.Stop()
+	save := time.NewTicker(clockEvery)
+	defer save.Stop()
+	for {
+		select {
+		case <-tick.C:
+			n.tick(time.Now())
+		case <-save.C:
+			n.writeClock()
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// tick is one step of the daemon.
+func (n *Node) tick(now time.Time) {
+	v := n.gossip.View()
+	n.refill.tick(now, v, n.cfg.Lease, n.cfg.Doubt)
+	if end := n.failoverEnd.Load(); end > 0 && n.refill.local.Load() > end {
+		n.SetFailover(false)
+	}
+	if v.Phase == gossip.Synced {
+		n.settle()
+	}
+	n.mature()
+	a := n.refill.state.Load()
+	m := membership{count: max(1, len(v.Members)), unreachable: a.reachable < len(v.Members)}
+	n.limitsMu.Lock()
+	if m != n.members {
+		n.members = m
+		n.rebound()
+	}
+	n.limitsMu.Unlock()
+}
+
+// sweepEvery paces the sweep: all shards in some 13 s.
+const sweepEvery = 50 * time.Millisecond
+
+func (n *Node) sweepLoop(ctx context.Context) {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for i := 0; ; i = (i + 1) % shards {
+		select {
+		case <-tick.C:
+			n.sweep(i)
+		case <-ctx.Done():
+			return
+		}
+	}
+}

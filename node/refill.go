@@ -1,0 +1,265 @@
+package node
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/openclaw/edge/crdt"
+	"github.com/openclaw/edge/gossip"
+)
+
+const (
+	tickEvery   = 5 * time.Millisecond
+	mostPerTick = 100 * time.Millisecond // a process that slept pays no arrears
+	speedWindow = time.Second
+	speedEvery  = 50 * time.Millisecond
+	ppm         = 1_000_000
+	growthSlack = 10 * time.Second // of a component between two hearings, beside 1.1 × the time
+)
+
+// refill is the refill daemon's state: the refill clocks, what this node adds to them, and the
+// readings that takes see. tick moves it; frames of peers only put new components here.
+type refill struct {
+	shown [crdt.Policies]atomic.Int64 // R as takes read it; never falls; moved by tick alone
+	local atomic.Int64                // ns of this process's monotonic clock, for backups
+	state atomic.Pointer[authority]
+
+	paused atomic.Bool // the operator's: the shown readings stand still, the own components go on
+
+	mu       sync.Mutex // guards what follows; takes never lock it
+	clock    crdt.Clock
+	heard    map[string]hearing
+	reports  map[string]report
+	seen     map[string]time.Time // members, since when this process knows them
+	started  time.Time
+	last     time.Time
+	rest     [crdt.Policies]int64 // of the division by a grant's den
+	grants   [crdt.Policies]grant
+	steady   bool // established, see authorise
+	stopping bool
+	samples  []sample
+	speeds   [crdt.Policies]float64
+}
+
+// hearing is when a node's components last grew, and how fast they were growing.
+type hearing struct {
+	at     time.Time
+	speeds [crdt.Policies]uint32 // ppm of real time
+}
+
+type sample struct {
+	at    time.Time
+	shown crdt.Components
+}
+
+func (r *refill) init(clock crdt.Clock) {
+	r.clock = clock
+	r.heard = make(map[string]hearing)
+	r.reports = make(map[string]report)
+	r.seen = make(map[string]time.Time)
+	for p := range r.shown {
+		r.shown[p].Store(int64(clock.Sum(crdt.Policy(p))))
+	}
+	r.state.Store(new(authority))
+}
+
+// reading is R of a policy as takes see it.
+func (r *refill) reading(p crdt.Policy) crdt.Instant { return crdt.Instant(r.shown[p].Load()) }
+
+func (r *refill) readings() (c crdt.Components) {
+	for p := range c {
+		c[p] = r.reading(crdt.Policy(p))
+	}
+	return c
+}
+
+// lost tells whether this node has no authority to refill limits of policy p.
+func (r *refill) lost(p crdt.Policy) bool {
+	a := r.state.Load()
+	return p == crdt.Quorum && !a.single && !a.majority
+}
+
+// frozen tells whether R of policy p stands still here.
+func (r *refill) frozen(p crdt.Policy) bool {
+	return r.lost(p) || r.paused.Load()
+}
+
+// tick adds this node's part of the time since the last one, and moves the shown readings.
+func (r *refill) tick(now time.Time, v *gossip.View, lease, doubt time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.last.IsZero() {
+		r.last, r.started = now, now
+	}
+	passed := now.Sub(r.last)
+	r.last = now
+	if passed > lease {
+		r.steady = false // it slept: others may have taken its part over
+	}
+	r.local.Add(int64(max(passed, 0)))
+	r.decide(now, v, lease)
+	r.add(v.Self, min(passed, mostPerTick))
+	if !r.paused.Load() {
+		r.show(now, v.Self, doubt)
+	}
+	r.measure(now)
+}
+
+// decide renews the authority.
+func (r *refill) decide(now time.Time, v *gossip.View, lease time.Duration) {
+	for i := range v.Members {
+		if _, ok := r.seen[v.Members[i].Node]; !ok {
+			r.seen[v.Members[i].Node] = now
+		}
+	}
+	a := authorise(v, r.reports, now, lease, func(node string) time.Time { return r.seen[node] }, r.steady)
+	r.steady = (a.shown || r.steady) && a.grants[crdt.Share].num > 0 && (a.majority || a.single)
+	if r.stopping {
+		a.grants = [crdt.Policies]grant{}
+	}
+	if a.grants != r.grants {
+		r.grants, r.rest = a.grants, [crdt.Policies]int64{}
+	}
+	r.state.Store(&a)
+}
+
+// add raises this node's own components.
+func (r *refill) add(self string, passed time.Duration) {
+	own := r.clock[self]
+	for p, g := range r.grants {
+		if g.num == 0 {
+			continue
+		}
+		r.rest[p] += int64(passed) * g.num
+		own[p] += crdt.Instant(r.rest[p] / g.den)
+		r.rest[p] %= g.den
+	}
+	r.clock.Join(self, own)
+}
+
+// show moves the readings that takes see: the sum, with each other component extrapolated
+// for at most the doubt.
+func (r *refill) show(now time.Time, self string, doubt time.Duration) {
+	sum := crdt.Components{}
+	for node, c := range r.clock {
+		h, ok := r.heard[node]
+		since := int64(min(now.Sub(h.at), doubt))
+		for p := range sum {
+			sum[p] += c[p]
+			if ok && node != self {
+				sum[p] += crdt.Instant(since * int64(h.speeds[p]) / ppm)
+			}
+		}
+	}
+	for p := range sum {
+		if int64(sum[p]) > r.shown[p].Load() {
+			r.shown[p].Store(int64(sum[p]))
+		}
+	}
+}
+
+// measure keeps how fast R really moved in the last second.
+func (r *refill) measure(now time.Time) {
+	if k := len(r.samples); k > 0 && now.Sub(r.samples[k-1].at) < speedEvery {
+		return
+	}
+	r.samples = append(r.samples, sample{now, r.readings()})
+	for len(r.samples) > 2 && now.Sub(r.samples[1].at) >= speedWindow {
+		r.samples = append(r.samples[:0], r.samples[1:]...)
+	}
+	first, last := &r.samples[0], &r.samples[len(r.samples)-1]
+	if span := last.at.Sub(first.at); span > 0 {
+		for p := range r.speeds {
+			speed := float64(last.shown[p]-first.shown[p]) / float64(span)
+			r.speeds[p] = min(1, max(0, speed))
+		}
+	}
+}
+
+// hear takes the clock part of a peer's frame. An error refuses the whole frame: a component
+// has grown by more than time allows.
+func (r *refill) hear(from string, h *header, writer uint64, now time.Time) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, rec := range h.records {
+		have, known := r.clock[rec.node]
+		if !known {
+			continue
+		}
+		since := r.started
+		if last, ok := r.heard[rec.node]; ok {
+			since = last.at
+		} else {
+			continue // known from the disk alone: the time since is not
+		}
+		most := now.Sub(since)*11/10 + growthSlack
+		for p := range have {
+			if grown := rec.clock[p] - have[p]; time.Duration(grown) > most {
+				return fmt.Errorf("refill clock of %s grew by %v in %v", rec.node, time.Duration(grown), now.Sub(since))
+			}
+		}
+	}
+	for _, rec := range h.records {
+		if len(r.clock) >= maxMembers {
+			if _, known := r.clock[rec.node]; !known {
+				continue
+			}
+		}
+		if r.clock.Join(rec.node, rec.clock) || rec.node == from {
+			r.heard[rec.node] = hearing{now, rec.speeds}
+		}
+	}
+	r.reports[from] = report{writer: writer, roster: h.roster, reach: h.reach, covers: h.covers}
+	return nil
+}
+
+// horizon is a reading that no honest bucket's mark lies beyond: the sum of all known
+// components and an hour. Without end before the first sync, when few are known.
+func (r *refill) horizon(p crdt.Policy, synced bool) crdt.Instant {
+	if !synced {
+		return crdt.Never
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.clock.Sum(p) + crdt.Instant(time.Hour)
+}
+
+// speedsNow is how fast each clock is shown to run, 0 to 1.
+func (r *refill) speedsNow() [crdt.Policies]float64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.speeds
+}
+
+// own is what this node has added to the clocks.
+func (r *refill) own(self string) crdt.Components {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.clock[self]
+}
+
+func (r *refill) isStopping() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.stopping
+}
+
+// snapshot copies the clock, for the disk.
+func (r *refill) snapshot() crdt.Clock {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c := make(crdt.Clock, len(r.clock))
+	for node, v := range r.clock {
+		c[node] = v
+	}
+	return c
+}
+
+// stop ends this node's part; the shown readings go on with what peers add.
+func (r *refill) stop() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stopping = true
+}

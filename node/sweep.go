@@ -1,0 +1,77 @@
+package node
+
+import (
+	"github.com/openclaw/edge/crdt"
+	"github.com/openclaw/edge/gossip"
+)
+
+// maxDeadSlots is how many slots of writers that are gone a bucket may keep before the
+// key's owner starts a new generation.
+const maxDeadSlots = 32
+
+// sweep goes over one shard: it forgets buckets that the eviction rule calls absent and
+// those of removed limits, converts what a new definition left, and starts generations.
+func (n *Node) sweep(i int) {
+	force := n.force.Load()
+	v := n.gossip.View()
+	s := &n.table.shards[i]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.each(func(e *entry, place uint32) {
+		l := force.at(e)
+		if l == nil {
+			n.counts[e.limit].Add(-1)
+			s.remove(place)
+			return
+		}
+		r := crdt.Instant(l.shown.Load())
+		if e.Epoch == l.terms.Epoch && e.Absent(&l.terms, r) {
+			n.evict(s, l, place)
+			s.tally[l.Index].evictedFull++
+			return
+		}
+		n.renew(s, l, e)
+		if len(e.Slots()) > maxDeadSlots && n.mayRegenerate(v, e) {
+			e.Regenerate(&l.terms, r)
+			s.touch(e, place)
+		}
+	})
+	n.dropFullBackups(s)
+}
+
+// mayRegenerate tells whether too many of the bucket's slots are dead, every member is
+// reachable, and the key is this node's by rendezvous.
+func (n *Node) mayRegenerate(v *gossip.View, e *entry) bool {
+	a := n.refill.state.Load()
+	if a.reachable == 0 || a.reachable != len(v.Members) {
+		return false
+	}
+	dead := 0
+	for _, slot := range e.Slots() {
+		if !currentWriter(v, slot.Writer) {
+			dead++
+		}
+	}
+	return dead > maxDeadSlots && owner(v, e.key) == n.cfg.Node
+}
+
+func currentWriter(v *gossip.View, w crdt.Writer) bool {
+	for i := range v.Members {
+		if v.Members[i].Writer == uint64(w) {
+			return true
+		}
+	}
+	return false
+}
+
+// owner is the member that answers for a key: rendezvous hashing, so that a change of
+// membership moves only the keys of those who came or went.
+func owner(v *gossip.View, key string) string {
+	best, name := uint64(0), ""
+	for i := range v.Members {
+		if score := keyHash(v.Members[i].Node, key); name == "" || score > best {
+			best, name = score, v.Members[i].Node
+		}
+	}
+	return name
+}

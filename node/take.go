@@ -1,0 +1,261 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/openclaw/edge/crdt"
+)
+
+// Decision is the answer to a take or a credit.
+type Decision struct {
+	Allowed    bool
+	Backup     bool   // served by the backup bucket
+	Limit      *Limit // in force
+	Cost       int64  // tokens
+	Level      crdt.Milli
+	RetryAfter time.Duration // until the cost fits; 0 when allowed
+	ResetAfter time.Duration // until one more token fits; 0 when it fits now
+}
+
+// ErrUnknownLimit is wrapped by the answer to a limit that is not in force.
+var ErrUnknownLimit = errors.New("unknown limit")
+
+// Refusal is a request that can never succeed; nothing was taken.
+type Refusal struct {
+	Status int    // of HTTP
+	Detail string // what to do about it
+}
+
+func (r *Refusal) Error() string { return r.Detail }
+
+func refuse(format string, args ...any) *Refusal {
+	return &Refusal{Status: 400, Detail: fmt.Sprintf(format, args...)}
+}
+
+// Take takes cost whole tokens from the bucket of limit and key. It does no I/O, reads no
+// system clock, and on a known key allocates nothing. The error is ErrUnknownLimit or a
+// *Refusal; a dry bucket is no error.
+func (n *Node) Take(limit, key string, cost int64) (Decision, error) {
+	l, err := n.admissible(limit, key, cost)
+	if err != nil {
+		return Decision{}, err
+	}
+	return n.take(l, key, cost), nil
+}
+
+// admissible checks what can be checked without the bucket.
+func (n *Node) admissible(limit, key string, cost int64) (*Limit, error) {
+	l := n.force.Load().byName[limit]
+	switch {
+	case l == nil:
+		return nil, fmt.Errorf("%w %q: GET /v1/limits lists those in force", ErrUnknownLimit, limit)
+	case key == "":
+		return nil, refuse("the key is empty: name what is limited, as in /v1/take/%s/alice", limit)
+	case len(key) > crdt.MaxKey:
+		return nil, refuse("the key has %d bytes, at most %d: hash longer ones", len(key), crdt.MaxKey)
+	case cost <= 0:
+		return nil, refuse("the amount must be a positive whole number of tokens, not %d", cost)
+	case cost > int64(l.Capacity/crdt.Token):
+		return nil, refuse("%d tokens are more than the capacity of %q, %d: it could never succeed; ask for less at a time", cost, limit, int64(l.Capacity/crdt.Token))
+	}
+	return l, nil
+}
+
+func (n *Node) take(l *Limit, key string, cost int64) Decision {
+	h := n.table.hash(uint16(l.Index), key)
+	s := n.table.shard(h)
+	s.mu.Lock()
+	e, place := n.meet(s, l, h, key)
+	if e == nil {
+		s.mu.Unlock()
+		return n.takeOverflow(l, cost)
+	}
+	d := n.takeAt(s, l, e, place, cost)
+	s.mu.Unlock()
+	return d
+}
+
+// takeOverflow takes from the bucket that keys share for which there is no memory. Its key
+// is the empty one, which no request may name.
+func (n *Node) takeOverflow(l *Limit, cost int64) Decision {
+	h := n.table.hash(uint16(l.Index), "")
+	s := n.table.shard(h)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e, place := n.meet(s, l, h, "")
+	if e == nil { // the shard itself is full
+		return Decision{Limit: l, Cost: cost, RetryAfter: n.patience(l, crdt.Milli(cost)*crdt.Token)}
+	}
+	return n.takeAt(s, l, e, place, cost)
+}
+
+// takeAt takes from a bucket that is current. Caller holds the shard's lock.
+func (n *Node) takeAt(s *shard, l *Limit, e *entry, place uint32, cost int64) Decision {
+	r := crdt.Instant(l.shown.Load())
+	b := &e.Bucket
+	if b.Advance(&l.terms, r) {
+		s.touch(e, place)
+	}
+	d := Decision{Limit: l, Cost: cost}
+	want := crdt.Milli(cost) * crdt.Token
+	if b.Take(&l.terms, r, want, n.slot()) {
+		s.touch(e, place)
+		if d.Allowed = true; e.key == "" {
+			s.tally[l.Index].overflow++
+		} else {
+			s.tally[l.Index].allowed++
+		}
+		d.Level = b.Level(&l.terms)
+	} else if level, ok := n.takeBackup(s, l, place, want); ok {
+		s.tally[l.Index].backup++
+		d.Allowed, d.Backup, d.Level = true, true, level
+	} else {
+		s.tally[l.Index].rejected++
+		d.Level = b.Level(&l.terms)
+		d.RetryAfter = n.patience(l, want-d.Level)
+	}
+	if d.Level < crdt.Token {
+		d.ResetAfter = max(n.patience(l, crdt.Token-d.Level), d.RetryAfter)
+	}
+	return d
+}
+
+// patience is how long a bucket takes to refill by m: at least the lease while refill is frozen.
+func (n *Node) patience(l *Limit, m crdt.Milli) time.Duration {
+	wait := l.Rate.Time(m)
+	if n.refill.frozen(l.Policy) {
+		wait = max(wait, n.cfg.Lease)
+	}
+	return wait
+}
+
+// slot is what a bucket's new slot is to be called.
+func (n *Node) slot() crdt.SlotID {
+	return crdt.SlotID{Writer: n.writer, Serial: n.serial.Load()}
+}
+
+// meet finds the key's bucket and brings it up to the limit's terms, or makes a full one.
+// It returns nil if there is no memory for it. Caller holds the shard's lock.
+func (n *Node) meet(s *shard, l *Limit, h uint64, key string) (*entry, uint32) {
+	e, place := s.find(h, uint16(l.Index), key)
+	if e != nil {
+		n.renew(s, l, e)
+		return e, place
+	}
+	if !n.room(s, l, key) {
+		return nil, 0
+	}
+	if e, place = s.insert(h, uint16(l.Index), key, crdt.NewBucket(&l.terms, crdt.Instant(l.shown.Load()))); e != nil {
+		l.buckets.Add(1)
+	}
+	return e, place
+}
+
+// renew brings a bucket up to the limit's terms: a later epoch, and the eviction rule, by
+// which a bucket long full is as good as absent.
+func (n *Node) renew(s *shard, l *Limit, e *entry) {
+	r := crdt.Instant(l.shown.Load())
+	if e.Epoch != l.terms.Epoch {
+		if e.Epoch > l.terms.Epoch {
+			return // a peer's later state, met before the set that explains it
+		}
+		old := l.prev
+		if old == nil {
+			old = &l.terms
+		}
+		e.Convert(old, &l.terms, crdt.Instant(n.refill.shown[old.Policy].Load()), r)
+	}
+	if r-e.Touched >= l.terms.Idle && e.Absent(&l.terms, r) {
+		e.Bucket = crdt.NewBucket(&l.terms, r)
+		n.serial.Add(1) // the old slot is forgotten: never write into it again
+		s.tally[l.Index].evictedFull++
+	}
+}
+
+// room makes sure that the limit may hold one more bucket, at the price of one that is
+// full. The overflow bucket always has room. Caller holds the shard's lock.
+func (n *Node) room(s *shard, l *Limit, key string) bool {
+	if l.buckets.Load() < int64(l.MaxBuckets) || key == "" {
+		return true
+	}
+	r := crdt.Instant(l.shown.Load())
+	for range min(evictTry, int(s.next)-1) {
+		if s.hand++; s.hand >= s.next {
+			s.hand = 1
+		}
+		e := s.at(s.hand)
+		if e.live && int(e.limit) == l.Index && e.key != "" && e.Full(&l.terms, r) {
+			n.evict(s, l, s.hand)
+			s.tally[l.Index].evictedMemory++
+			return true
+		}
+	}
+	return false
+}
+
+// evict forgets a bucket, and with it the value of this node's slot in it.
+func (n *Node) evict(s *shard, l *Limit, place uint32) {
+	s.remove(place)
+	l.buckets.Add(-1)
+	n.serial.Add(1)
+}
+
+// Credit gives up to tokens back to the bucket, clipped to the room left.
+func (n *Node) Credit(limit, key string, tokens int64) (Decision, error) {
+	l, err := n.admissible(limit, key, tokens)
+	if err != nil {
+		return Decision{}, err
+	}
+	h := n.table.hash(uint16(l.Index), key)
+	s := n.table.shard(h)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := Decision{Allowed: true, Limit: l, Cost: tokens, Level: l.Capacity}
+	e, place := n.meet(s, l, h, key)
+	if e == nil {
+		return d, nil // no memory for the key: it shares a bucket that is not its own to credit
+	}
+	r := crdt.Instant(l.shown.Load())
+	if e.Credit(&l.terms, r, crdt.Milli(tokens)*crdt.Token, n.slot()) > 0 {
+		s.touch(e, place)
+	}
+	d.Level = e.Level(&l.terms)
+	return d, nil
+}
+
+// SlotInfo is one writer's part of a bucket.
+type SlotInfo struct {
+	Node, Writer    string
+	Taken, Credited crdt.Milli
+}
+
+// Bucket is what Look sees.
+type Bucket struct {
+	Limit       *Limit
+	Key         string
+	Level, Debt crdt.Milli
+	Slots       []SlotInfo
+}
+
+// Look reads a bucket without taking. A key that was never met has a full bucket.
+func (n *Node) Look(limit, key string) (Bucket, error) {
+	l, err := n.admissible(limit, key, 1)
+	if err != nil {
+		return Bucket{}, err
+	}
+	h := n.table.hash(uint16(l.Index), key)
+	s := n.table.shard(h)
+	s.mu.Lock()
+	b := crdt.NewBucket(&l.terms, crdt.Instant(l.shown.Load()))
+	if e, _ := s.find(h, uint16(l.Index), key); e != nil {
+		n.renew(s, l, e)
+		e.Advance(&l.terms, crdt.Instant(l.shown.Load()))
+		b = e.Clone()
+	}
+	s.mu.Unlock()
+	look := Bucket{Limit: l, Key: key, Level: b.Level(&l.terms), Slots: n.slotInfo(b.Slots())}
+	look.Debt = max(0, -look.Level)
+	return look, nil
+}
