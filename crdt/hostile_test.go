@@ -171,6 +171,7 @@ func TestDictionariesAreExact(t *testing.T) {
 			p.Reset()
 			p.writers = append(p.writers, b.slots[1].Writer, b.slots[0].Writer)
 			p.Add("l", "k", &b, 0, 0)
+			p.Add("l", "k", &b, 0, 1<<20)
 		},
 	} {
 		var p Packer
