@@ -108,15 +108,16 @@ func (n *Node) Forget(node string, force bool) error {
 // gossipAddr is the address that gossip is bound to.
 func (n *Node) gossipAddr() string { return n.gossip.Addr() }
 
-// writerOf is the current writer of a node, 0 if unknown.
-func (n *Node) writerOf(node string) uint64 {
+// memberOf is the current writer of a node and when it last was proven to hear us; zeros if
+// it is unknown.
+func (n *Node) memberOf(node string) (writer uint64, proven time.Time) {
 	v := n.gossip.View()
 	for i := range v.Members {
 		if v.Members[i].Node == node {
-			return v.Members[i].Writer
+			return v.Members[i].Writer, v.Members[i].ProvenAt
 		}
 	}
-	return 0
+	return 0, time.Time{}
 }
 
 // slotInfo names the slots' writers as far as the roster knows them.

@@ -154,6 +154,9 @@ func (r *refill) show(now time.Time, self string, doubt time.Duration) {
 		}
 	}
 	for p := range sum {
+		if r.lost(crdt.Policy(p)) {
+			continue // not by extrapolation either: what others add counts again at the heal
+		}
 		if int64(sum[p]) > r.shown[p].Load() {
 			r.shown[p].Store(int64(sum[p]))
 		}
@@ -179,8 +182,10 @@ func (r *refill) measure(now time.Time) {
 }
 
 // hear takes the clock part of a peer's frame. An error refuses the whole frame: a component
-// has grown by more than time allows.
-func (r *refill) hear(from string, h *header, writer uint64, now time.Time) error {
+// has grown by more than time allows. From a peer that is not proven to hear us (reachable)
+// no component is taken: it does not hear what we take either, and on its time we would admit
+// the whole rate beside it.
+func (r *refill) hear(from string, h *header, writer uint64, reachable bool, now time.Time) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, rec := range h.records {
@@ -201,6 +206,10 @@ func (r *refill) hear(from string, h *header, writer uint64, now time.Time) erro
 			}
 		}
 	}
+	r.reports[from] = report{writer: writer, roster: h.roster, reach: h.reach, covers: h.covers}
+	if !reachable {
+		return nil
+	}
 	for _, rec := range h.records {
 		if len(r.clock) >= maxMembers {
 			if _, known := r.clock[rec.node]; !known {
@@ -211,7 +220,6 @@ func (r *refill) hear(from string, h *header, writer uint64, now time.Time) erro
 			r.heard[rec.node] = hearing{now, rec.speeds}
 		}
 	}
-	r.reports[from] = report{writer: writer, roster: h.roster, reach: h.reach, covers: h.covers}
 	return nil
 }
 

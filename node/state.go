@@ -223,7 +223,9 @@ func (p *replica) Heard(node string, raw []byte, first bool) error {
 	if err != nil {
 		return err
 	}
-	return p.n.refill.hear(node, h, p.n.writerOf(node), time.Now())
+	now := time.Now()
+	writer, proven := p.n.memberOf(node)
+	return p.n.refill.hear(node, h, writer, now.Sub(proven) < p.n.cfg.Lease, now)
 }
 
 // Scan walks all items: the set first, then the buckets shard by shard.
