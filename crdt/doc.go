@@ -25,5 +25,8 @@
 // keeps Advance(R1); Advance(R2) equal to Advance(R2) also for a bucket in debt; and Join
 // tells whether the other side lacks something of ours, so that the node can pass on
 // what two clamped refills made differ (without it, two nodes that met each other's takes at
-// different readings stay apart until the next take).
+// different readings stay apart until the next take). A slot wears out (see worn) and its bucket
+// starts a new generation, before giving back without end makes values that no decoder
+// takes. Credits and refills that did not know of each other may lift a joined level over the
+// capacity, by at most those credits: Level does not show it, takes use it up.
 package crdt

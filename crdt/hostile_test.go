@@ -162,6 +162,17 @@ func TestDictionariesAreExact(t *testing.T) {
 		"writer twice":  func(p *Packer) { p.writers[1] = p.writers[0] },
 		"limit twice":   func(p *Packer) { p.limits[1] = p.limits[0] },
 		"wild reading":  func(p *Packer) { p.limits[0].base = -1 },
+		"slot twice": func(p *Packer) {
+			b := b.Clone()
+			b.slots = append(b.slots, b.slots[0])
+			p.Add("l", "k", &b, 0, 1<<20)
+		},
+		"writers out of order": func(p *Packer) {
+			p.Reset()
+			p.writers = append(p.writers, b.slots[1].Writer, b.slots[0].Writer)
+			p.Add("l", "k", &b, 0, 0)
+			p.Add("l", "k", &b, 0, 1<<20)
+		},
 	} {
 		var p Packer
 		p.Add("l", "k", &b, b.Mark, 0)

@@ -89,8 +89,9 @@ type Terms struct {
 	Pieces []Piece
 
 	// MaxDebt and Idle are the node's, not replicated: they depend on who is a member.
-	MaxDebt Milli   // a level below −MaxDebt is raised to it
-	Idle    Instant // eviction rule; Never while a member is unreachable
+	// A set leaves both 0, which no node should live with: it owns a copy and fills them in.
+	MaxDebt Milli   // a level below −MaxDebt is raised to it; 0: every debt is forgiven
+	Idle    Instant // eviction rule; Never while a member is unreachable; 0: full is absent
 }
 
 // Never is an Idle that does not pass.

@@ -85,6 +85,12 @@ func TestAnEarlierReadingRefillsNothing(t *testing.T) {
 		if !equal(&b, &was) {
 			t.Fatalf("%+v became %+v", was, b)
 		}
+		b.Take(tr, b.Mark, Token, SlotID{1, 1})
+		was = b.Clone()
+		b.Take(tr, b.Mark-drawSpan(t), Token, SlotID{1, 1})
+		if b.Mark != was.Mark || b.Touched != was.Touched {
+			t.Fatalf("a late take moved readings: %+v became %+v", was, b)
+		}
 	})
 }
 
@@ -213,6 +219,7 @@ func TestExactForAHundredYears(t *testing.T) {
 		step     time.Duration
 	}{
 		{"a million a second", MaxCapacity, "1000000", 10 * time.Minute},
+		{"odd: a product of 128 bits", MaxCapacity, "999983.000000007", 10 * time.Minute},
 		{"a million a second, small", Token, "1000000", year / 10},
 		{"one a day", Token, "1/d", 12 * time.Hour},
 		{"one a day, large", MaxCapacity, "1/d", year / 5},

@@ -142,6 +142,15 @@ func TestHistoryOfRates(t *testing.T) {
 	}
 }
 
+// Refill from before the oldest rate still known is paid at that rate.
+func TestTheOldestRateHoldsSinceEver(t *testing.T) {
+	tr := terms(1000*Token, rate(t, "100"))
+	tr.Pieces = []Piece{{5 * second, rate(t, "1")}, {7 * second, rate(t, "100")}}
+	if got := tr.Fill(2*second, 8*second); got != 105*Token {
+		t.Fatalf("5 s at 1/s and 1 s at 100/s give %d, want 105 tokens", got)
+	}
+}
+
 // A new definition carries the level over, at most both capacities, and refills no time twice.
 func TestConvertKeepsTheLevel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
@@ -200,6 +209,9 @@ func TestBadSetsAreRefused(t *testing.T) {
 		}
 	}
 	prev := newSet(t, 9, nil, 0, good)
+	if _, err := DecodeSet(append(bytes.Clone(prev.Bytes()), 0)); err == nil {
+		t.Error("a byte too many was accepted")
+	}
 	for _, err := range []error{
 		failure(NewSet(1<<47, []Definition{good}, nil, Components{})),
 		failure(NewSet(1, nil, nil, Components{})),

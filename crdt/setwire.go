@@ -90,8 +90,7 @@ func DecodeSet(b []byte) (*Set, error) {
 	if len(b) > maxSetBytes {
 		return nil, fmt.Errorf("crdt: set of %d bytes, at most %d", len(b), maxSetBytes)
 	}
-	var r reader
-	r.reset(b)
+	r := reader{src: b}
 	s := r.set()
 	if r.err == nil {
 		r.err = s.validate()

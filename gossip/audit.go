@@ -25,6 +25,13 @@ func (a *auditor) schedule(l *loop) {
 	a.next = l.now.Add(every*3/4 + rand.N(every/2+1))
 }
 
+// soon brings the next audit forward: there is reason to doubt.
+func (a *auditor) soon(l *loop) {
+	if at := l.now.Add(3*l.cfg.Lease + rand.N(l.cfg.Lease)); at.Before(a.next) {
+		a.next = at
+	}
+}
+
 // tick asks a random reachable peer, if it is time.
 func (a *auditor) tick(l *loop) {
 	if l.now.Before(a.next) || l.phase != Synced {

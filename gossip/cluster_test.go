@@ -126,6 +126,8 @@ func (s *toy) Unpack(b []byte, ids []uint32) (out []uint32, learnt int, err erro
 func (s *toy) Header(dst []byte, peer string) []byte { return append(dst, "for "+peer...) }
 
 func (s *toy) Heard(node string, _ []byte, first bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.hear != nil {
 		return s.hear(node, first)
 	}
@@ -186,6 +188,7 @@ type cluster struct {
 	net   *memnet.Network
 	nodes []*node
 	seq   uint64
+	audit time.Duration // 0: default
 }
 
 type node struct {
@@ -206,7 +209,7 @@ func (c *cluster) config(i int) gossip.Config {
 	c.seq++
 	cfg := gossip.Config{
 		Cluster: "test", Node: string(rune('a' + i)), Region: "here", Writer: 1000*uint64(i+1) + c.seq,
-		Logger: quiet(), State: newToy(),
+		Logger: quiet(), State: newToy(), AuditEvery: c.audit,
 	}
 	if i > 0 {
 		cfg.Seeds = []string{address(0)}

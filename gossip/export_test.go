@@ -41,3 +41,24 @@ func (g *Gossip) Dump() (s string) {
 	})
 	return s
 }
+
+// Inject hands b to g as if memberlist had brought it.
+func (g *Gossip) Inject(b []byte) { g.net.Load().NotifyMsg(b) }
+
+// Forgery is a frame's head as a forger may write it.
+type Forgery struct {
+	Cluster, Node       string
+	Writer, Counter, To uint64
+	Seq, Echo           uint64
+	Payload             []byte // of a delta of Writer's, when set
+}
+
+// Forge encodes it.
+func Forge(y Forgery) []byte {
+	b := appendHead(nil, &head{cluster: clusterHash(y.Cluster), node: y.Node, writer: y.Writer, counter: y.Counter,
+		to: y.To, seq: y.Seq, echo: y.Echo})
+	if y.Payload != nil {
+		b = appendSection(b, kindDelta, appendDelta(nil, &delta{y.Writer, 1 << 40, 1<<40 + 1, y.Payload}))
+	}
+	return seal(b)
+}

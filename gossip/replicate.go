@@ -312,5 +312,9 @@ func (l *loop) settle(origin uint64) {
 		l.vec.remove(origin)
 		delete(l.logs, origin)
 		delete(l.settled, origin)
+		for _, p := range l.peers {
+			delete(p.has, origin)
+			delete(p.flows, origin)
+		}
 	}
 }

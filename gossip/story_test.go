@@ -255,3 +255,21 @@ func TestLogIsBoundedAndALaggardGetsADump(t *testing.T) {
 		c.equal(10 * time.Second)
 	})
 }
+
+func TestIdleFrameIsSmall(t *testing.T) {
+	story(t, 10, 3, func(t *testing.T, c *cluster, ns []*node) {
+		time.Sleep(2 * time.Second)
+		before := ns[0].Stats()
+		time.Sleep(10 * time.Second)
+		after := ns[0].Stats()
+		frames, bytes := after.FramesSent-before.FramesSent, after.BytesOut-before.BytesOut
+		if frames < 395 || frames > 405 {
+			t.Errorf("%d frames to two peers in 200 rounds", frames)
+		}
+		if each := bytes / frames; each > 130 {
+			t.Errorf("%d bytes an idle frame", each)
+		} else {
+			t.Logf("%d bytes an idle frame, the toy's header of 5 included", each)
+		}
+	})
+}

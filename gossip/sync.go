@@ -10,6 +10,9 @@ import (
 // acknowledge, and its vector as of the beginning on the last one. With that vector in, the
 // ordinary deltas go on where the dump began. A peer that fell below the others' logs does
 // the same while it stays synced.
+//
+// What a broken-off dump taught us stands in no log and no vector: should its sender be gone,
+// we alone have it. An early audit finds that out.
 const (
 	dumpWindow  = 4               // chunks sent ahead of the acknowledged ones
 	scanBatch   = 4096            // ids taken from Scan at once
@@ -117,6 +120,9 @@ func (s *syncer) ask(l *loop, p *peer) {
 		clear(s.asked)
 	}
 	s.asked[p.Node] = l.now
+	if s.current.base > 0 || s.current.mask != 0 {
+		l.audit.soon(l)
+	}
 	s.peer, s.heard, s.ended, s.final = p.Node, l.now, false, nil
 	s.current = want{id: l.cfg.Writer ^ uint64(l.now.UnixNano())}
 	p.next = l.now // at the next tick
@@ -164,7 +170,7 @@ func (s *syncer) complete(l *loop, p *peer) {
 		}
 	}
 	s.prior, s.from, s.acks = s.current, p.Node, 4
-	s.wants, s.peer, s.final = false, "", nil
+	s.wants, s.peer, s.final, s.current = false, "", nil, want{}
 	if l.phase == Syncing {
 		l.note = "first sync done, from " + p.Node
 	} else {

@@ -38,7 +38,7 @@ func (v *vector) has(writer uint64, s span) bool {
 // room says whether writer is known, or may still be taken in.
 func (v *vector) room(writer uint64) bool {
 	_, known := v.upTo[writer]
-	return known || len(v.upTo) < maxWriters
+	return known || len(v.upTo)+len(v.beyond) < maxWriters
 }
 
 // take notes that s of writer is in. It reports false when a gap had to be forgotten.

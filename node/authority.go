@@ -1,6 +1,7 @@
 package node
 
 import (
+	"fmt"
 	"math/bits"
 	"time"
 
@@ -11,6 +12,13 @@ import (
 // grant is the part of the passing time that this node adds to its component of one refill
 // clock: num/den of it.
 type grant struct{ num, den int64 }
+
+func (g grant) String() string {
+	if g.num == 0 {
+		return "0"
+	}
+	return fmt.Sprintf("%d/%d", g.num, g.den)
+}
 
 // authority is what a node may add to the refill clocks, and why.
 type authority struct {
@@ -94,10 +102,10 @@ func authorise(v *gossip.View, reports map[string]report, now time.Time, lease t
 		covered = covered || rep.covers.has(self)
 		a.shown = a.shown && rep.reach.has(self) && !rep.covers.has(self)
 	}
-	// Who reaches nobody is shown by everybody it reaches. But a newcomer that the others have
-	// not heard of yet must not add: their parts still add up to one without it.
-	introduced := n == 1 || a.reachable > 1 || v.Phase == gossip.Synced
-	adding := a.shown && introduced || established && !covered
+	if a.reachable == 1 && n > 1 && now.Sub(firstSeen(v.Self)) < lease+lease/2 {
+		a.shown = false // just started: whoever is there has not been heard yet
+	}
+	adding := a.shown || established && !covered
 
 	lost := int64(0)
 	for i := range v.Members {

@@ -18,8 +18,9 @@ func (n *Node) Cluster() Cluster {
 	a := n.refill.state.Load()
 	speeds := n.refill.speedsNow()
 	own := n.refill.own(n.cfg.Node)
+	now := time.Now()
 	c := Cluster{
-		Node: n.cfg.Node, Region: n.cfg.Region, LeaseMS: n.cfg.Lease.Milliseconds(),
+		Node: n.cfg.Node, Region: n.cfg.Region, TimeMS: float64(now.UnixMicro()) / 1000, LeaseMS: n.cfg.Lease.Milliseconds(),
 		ExpectedMembers: len(v.Members), ReachableMembers: a.reachable,
 		Policies: make(map[string]PolicyState), RefillPaused: n.refill.paused.Load(),
 		Members: []Member{},
@@ -54,6 +55,8 @@ func (n *Node) Ready() (bool, string) {
 		return false, "leaving the cluster"
 	case v.Phase != gossip.Synced:
 		return false, fmt.Sprintf("%s: %s", v.Phase, v.PhaseNote)
+	case !n.settled.Load():
+		return false, "syncing: learning the refill clock"
 	case n.refill.lost(crdt.Quorum) && n.force.Load().uses(crdt.Quorum):
 		return false, fmt.Sprintf("no refill authority: %d of %d members reachable, and quorum limits need a majority; send traffic to another region", a.reachable, len(v.Members))
 	}
@@ -108,16 +111,15 @@ func (n *Node) Forget(node string, force bool) error {
 // gossipAddr is the address that gossip is bound to.
 func (n *Node) gossipAddr() string { return n.gossip.Addr() }
 
-// memberOf is the current writer of a node and when it last was proven to hear us; zeros if
-// it is unknown.
-func (n *Node) memberOf(node string) (writer uint64, proven time.Time) {
+// writerOf is the current writer of a node, 0 if unknown.
+func (n *Node) writerOf(node string) uint64 {
 	v := n.gossip.View()
 	for i := range v.Members {
 		if v.Members[i].Node == node {
-			return v.Members[i].Writer, v.Members[i].ProvenAt
+			return v.Members[i].Writer
 		}
 	}
-	return 0, time.Time{}
+	return 0
 }
 
 // slotInfo names the slots' writers as far as the roster knows them.

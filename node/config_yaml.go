@@ -39,11 +39,12 @@ func positionOf(t *token.Token) position {
 type at[T any] struct {
 	value T
 	pos   position
-	set   bool
+	set   bool // the file has the field
+	good  bool // and its value could be read: what is not has been reported, and is not checked further
 }
 
 func (a at[T]) or(otherwise T) T {
-	if a.set {
+	if a.good {
 		return a.value
 	}
 	return otherwise
@@ -113,8 +114,15 @@ func (r *reader) read(text []byte, v any) {
 }
 
 func (r *reader) value(n ast.Node, v reflect.Value, path string) {
+	switch n.(type) {
+	case *ast.AnchorNode, *ast.AliasNode, *ast.TagNode:
+		r.fail(positionOf(n.GetToken()), "%s: anchors, aliases and tags are not supported; write the value out", name(path))
+		return
+	}
 	if s, ok := v.Addr().Interface().(scalar); ok {
-		r.scalar(n, s, path)
+		if err := s.read(n); err != nil {
+			r.fail(positionOf(n.GetToken()), "%s: %v", name(path), err)
+		}
 		return
 	}
 	if _, null := n.(*ast.NullNode); null {
@@ -150,7 +158,7 @@ func (r *reader) value(n ast.Node, v reflect.Value, path string) {
 }
 
 // fields reads a mapping into a struct whose fields are tagged with their names in the
-// file; a field of type position gets the mapping's own.
+// file. A struct that embeds a position is told where the mapping stands.
 func (r *reader) fields(n ast.Node, v reflect.Value, path string) {
 	known := map[string]int{}
 	for i := range v.NumField() {
@@ -159,8 +167,11 @@ func (r *reader) fields(n ast.Node, v reflect.Value, path string) {
 		}
 	}
 	pairs := r.pairs(n, path)
-	if here, ok := v.Addr().Interface().(interface{ stands(position) }); ok && len(pairs) > 0 {
-		here.stands(positionOf(pairs[0].Key.GetToken()))
+	if here, ok := v.Addr().Interface().(interface{ stands(position) }); ok {
+		here.stands(positionOf(n.GetToken()))
+		if len(pairs) > 0 {
+			here.stands(positionOf(pairs[0].Key.GetToken()))
+		}
 	}
 	for _, pair := range pairs {
 		key := pair.Key.GetToken()
@@ -200,20 +211,13 @@ func join(path, field string) string {
 }
 
 // scalar is a leaf of the schema: at[T] for the types of parse.
-type scalar interface {
-	parse(n ast.Node) error
-	stand(position)
-}
+type scalar interface{ read(n ast.Node) error }
 
-func (r *reader) scalar(n ast.Node, s scalar, path string) {
-	pos := positionOf(n.GetToken())
-	s.stand(pos)
-	if err := s.parse(n); err != nil {
-		r.fail(pos, "%s: %v", name(path), err)
-	}
+func (a *at[T]) read(n ast.Node) error {
+	err := a.parse(n)
+	a.pos, a.set, a.good = positionOf(n.GetToken()), true, err == nil
+	return err
 }
-
-func (a *at[T]) stand(pos position) { a.pos, a.set = pos, true }
 
 // parse keeps a number's own text (a refill rate never becomes a float) and does not guess
 // at types: 42 is no name, "yes" no truth value.
@@ -230,7 +234,7 @@ func (a *at[T]) parse(n ast.Node) (err error) {
 		number = true
 	case *ast.BoolNode:
 	default:
-		return errors.New("not a plain value; write text, a number, true or false here (aliases and tags are not supported)")
+		return errors.New("not a plain value; write text, a number, true or false here")
 	}
 	switch v := any(&a.value).(type) {
 	case *string:

@@ -9,7 +9,7 @@ import (
 )
 
 func sampleHeader() *header {
-	h := &header{roster: 0x0123456789abcdef}
+	h := &header{roster: 0x0123456789abcdef, known: 7}
 	h.reach.add(0)
 	h.reach.add(9)
 	h.covers.add(3)
@@ -21,7 +21,7 @@ func sampleHeader() *header {
 }
 
 // The golden bytes: other nodes of the cluster speak exactly this.
-const goldenHeaderBytes = "010123456789abcdef0201020108020080e497d0120080a8d6b90795ac140096ac1406656467652d378094ebdc0380a8d6b907fda7d6b907000000"
+const goldenHeaderBytes = "010123456789abcdef020102010807020080e497d0120080a8d6b90795ac140096ac1406656467652d378094ebdc0380a8d6b907fda7d6b907000000"
 
 func TestHeaderGolden(t *testing.T) {
 	wire := sampleHeader().append(nil, "edge-1")

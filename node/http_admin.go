@@ -47,7 +47,7 @@ func (g *adminGate) check(r *http.Request) *Refusal {
 		return nil
 	}
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
-	local := err == nil && peer.Addr().Unmap().IsLoopback()
+	local := err == nil && peer.Addr().IsLoopback()
 	if !local || r.Header.Get("X-Forwarded-For") != "" || r.Header.Get("Forwarded") != "" {
 		return &Refusal{http.StatusForbidden, "only from this machine, and not through a proxy; to operate from elsewhere, set admin.token_env in the config"}
 	}

@@ -140,7 +140,7 @@ func (n *Node) Replace(limits []crdt.Definition, version uint64) error {
 	n.limitsMu.Lock()
 	defer n.limitsMu.Unlock()
 	n.file, n.fileLimits = file, limits
-	if n.settled {
+	if n.settled.Load() {
 		return n.propose()
 	}
 	return nil
@@ -182,14 +182,14 @@ func (n *Node) adopt(set *crdt.Set) {
 	defer n.limitsMu.Unlock()
 	current := n.newest()
 	switch {
-	case !n.settled && !n.adopted, set.Supersedes(current):
+	case !n.settled.Load() && !n.adopted, set.Supersedes(current):
 		if len(n.indices)+len(set.Limits) > maxNames {
 			n.log.Error("limits of the cluster refused: too many names since the start; restart this node")
 			return
 		}
 		n.adopted = true
 		n.pending = set
-		if !n.settled {
+		if !n.settled.Load() {
 			n.activate(set)
 			n.pending = nil
 		}
@@ -198,17 +198,40 @@ func (n *Node) adopt(set *crdt.Set) {
 	}
 }
 
-// settle is called once, when the first sync is over: now this node's file counts.
+// settle is called when the first sync is over and the refill clock is known: now this
+// node's file counts. What was taken here before stood on a clock that was behind: its
+// buckets are not paid for the difference.
 func (n *Node) settle() {
-	n.limitsMu.Lock()
-	defer n.limitsMu.Unlock()
-	if n.settled {
+	if n.settled.Load() {
 		return
 	}
-	n.settled = true
+	n.limitsMu.Lock()
+	defer n.limitsMu.Unlock()
+	n.settled.Store(true)
+	force := n.force.Load()
+	for i := range n.table.shards {
+		s := &n.table.shards[i]
+		s.mu.Lock()
+		s.each(func(e *entry, _ uint32) {
+			if l := force.at(e); l != nil && n.onlyOurs(e) {
+				e.Mark = max(e.Mark, crdt.Instant(l.shown.Load()))
+			}
+		})
+		s.mu.Unlock()
+	}
 	if err := n.propose(); err != nil {
 		n.log.Error("limits of the file not proposed", "err", err)
 	}
+}
+
+// onlyOurs tells whether no other writer has a slot in the bucket: no peer has sent it.
+func (n *Node) onlyOurs(e *entry) bool {
+	for _, s := range e.Slots() {
+		if s.Writer != n.writer {
+			return false
+		}
+	}
+	return true
 }
 
 // mature puts a pending set in force when its time has come. The open clock decides, as

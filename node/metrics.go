@@ -1,6 +1,8 @@
 package node
 
 import (
+	"log"
+	"log/slog"
 	"net/http"
 	"runtime/debug"
 	"strconv"
@@ -19,6 +21,7 @@ type metrics struct {
 	registry *prometheus.Registry
 	http     *prometheus.CounterVec
 	reloaded prometheus.Gauge
+	errors   *log.Logger
 }
 
 // A scrape walks the whole table, so few run at once; who waits gets 503.
@@ -29,6 +32,7 @@ const (
 
 func newMetrics(n *Node) *metrics {
 	m := &metrics{
+		errors:   slog.NewLogLogger(n.log.Handler(), slog.LevelWarn),
 		registry: prometheus.NewRegistry(),
 		http: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "openclaw_http_requests_total",
@@ -66,6 +70,8 @@ func (m *metrics) handler() http.Handler {
 		MaxRequestsInFlight: maxScrapes,
 		Timeout:             scrapeTimeout,
 		EnableOpenMetrics:   true,
+		ErrorHandling:       promhttp.ContinueOnError, // one bad series must not blind every alert
+		ErrorLog:            m.errors,
 	}))
 	return mux
 }

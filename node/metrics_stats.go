@@ -44,12 +44,15 @@ func (statsCollector) Describe(chan<- *prometheus.Desc) {}
 
 func (c statsCollector) Collect(out chan<- prometheus.Metric) {
 	s := c.stats()
-	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
-		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	send := func(d *prometheus.Desc, kind prometheus.ValueType, v float64, labels []string) {
+		m, err := prometheus.NewConstMetric(d, kind, v, labels...)
+		if err != nil { // a label that is no UTF-8: this series is lost, and no other
+			m = prometheus.NewInvalidMetric(d, err)
+		}
+		out <- m
 	}
-	counter := func(d *prometheus.Desc, v float64, labels ...string) {
-		out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
-	}
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) { send(d, prometheus.GaugeValue, v, labels) }
+	counter := func(d *prometheus.Desc, v float64, labels ...string) { send(d, prometheus.CounterValue, v, labels) }
 	for i := range s.Limits {
 		l := &s.Limits[i]
 		gauge(descRefillRate, l.OfferedRate, l.Name)

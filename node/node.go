@@ -33,6 +33,7 @@ type Node struct {
 
 	failover    atomic.Bool
 	failoverEnd atomic.Int64  // of n.refill.local, when it switches itself off
+	settled     atomic.Bool   // first sync done, clock known: the file may succeed the cluster's set
 	setDirty    atomic.Bool   // the set of limits is to be sent
 	impossible  atomic.Uint64 // buckets of peers refused as impossible
 	unkept      atomic.Uint64 // buckets of peers for which there was no memory
@@ -41,7 +42,6 @@ type Node struct {
 	file       *crdt.Set  // this node's own limits
 	fileLimits []crdt.Definition
 	pending    *crdt.Set // will hold from its From on
-	settled    bool      // first sync done: the file may succeed the cluster's set
 	adopted    bool      // a set of the cluster was taken over
 	indices    map[string]int
 	counts     []*atomic.Int64 // buckets held, by Limit.Index
@@ -175,11 +175,13 @@ func (n *Node) refillLoop(ctx context.Context) {
 // tick is one step of the daemon.
 func (n *Node) tick(now time.Time) {
 	v := n.gossip.View()
-	n.refill.tick(now, v, n.cfg.Lease, n.cfg.Doubt)
+	if n.refill.tick(now, v, n.cfg.Lease, n.cfg.Doubt) {
+		n.logAuthority(len(v.Members))
+	}
 	if end := n.failoverEnd.Load(); end > 0 && n.refill.local.Load() > end {
 		n.SetFailover(false)
 	}
-	if v.Phase == gossip.Synced {
+	if v.Phase == gossip.Synced && n.refill.informed() {
 		n.settle()
 	}
 	n.mature()
@@ -191,6 +193,14 @@ func (n *Node) tick(now time.Time) {
 		n.rebound()
 	}
 	n.limitsMu.Unlock()
+}
+
+// logAuthority says what this node adds to the refill clocks from now on.
+func (n *Node) logAuthority(members int) {
+	a := n.refill.state.Load()
+	n.log.Info("refill authority", "quorum", a.grants[crdt.Quorum].String(), "share", a.grants[crdt.Share].String(),
+		"open", a.grants[crdt.Open].String(), "reachable", a.reachable, "members", members, "majority", a.majority,
+		"shown", a.shown, "covers", a.covers.len())
 }
 
 // sweepEvery paces the sweep: all shards in some 13 s.

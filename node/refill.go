@@ -37,7 +37,9 @@ type refill struct {
 	last     time.Time
 	rest     [crdt.Policies]int64 // of the division by a grant's den
 	grants   [crdt.Policies]grant
-	steady   bool // established, see authorise
+	steady   bool            // established, see authorise
+	complete bool            // all components are known that some reachable peer knows
+	near     map[string]bool // members reachable at the last tick
 	stopping bool
 	samples  []sample
 	speeds   [crdt.Policies]float64
@@ -87,7 +89,7 @@ func (r *refill) frozen(p crdt.Policy) bool {
 }
 
 // tick adds this node's part of the time since the last one, and moves the shown readings.
-func (r *refill) tick(now time.Time, v *gossip.View, lease, doubt time.Duration) {
+func (r *refill) tick(now time.Time, v *gossip.View, lease, doubt time.Duration) (changed bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.last.IsZero() {
@@ -99,16 +101,17 @@ func (r *refill) tick(now time.Time, v *gossip.View, lease, doubt time.Duration)
 		r.steady = false // it slept: others may have taken its part over
 	}
 	r.local.Add(int64(max(passed, 0)))
-	r.decide(now, v, lease)
+	changed = r.decide(now, v, lease)
 	r.add(v.Self, min(passed, mostPerTick))
 	if !r.paused.Load() {
 		r.show(now, v.Self, doubt)
 	}
 	r.measure(now)
+	return changed
 }
 
-// decide renews the authority.
-func (r *refill) decide(now time.Time, v *gossip.View, lease time.Duration) {
+// decide renews the authority, and tells whether what this node adds has changed.
+func (r *refill) decide(now time.Time, v *gossip.View, lease time.Duration) (changed bool) {
 	for i := range v.Members {
 		if _, ok := r.seen[v.Members[i].Node]; !ok {
 			r.seen[v.Members[i].Node] = now
@@ -119,10 +122,18 @@ func (r *refill) decide(now time.Time, v *gossip.View, lease time.Duration) {
 	if r.stopping {
 		a.grants = [crdt.Policies]grant{}
 	}
-	if a.grants != r.grants {
+	changed = a.grants != r.grants
+	if changed {
 		r.grants, r.rest = a.grants, [crdt.Policies]int64{}
 	}
+	r.near = make(map[string]bool, a.reachable)
+	for i := range v.Members {
+		if a.reach.has(i) {
+			r.near[v.Members[i].Node] = true
+		}
+	}
 	r.state.Store(&a)
+	return changed
 }
 
 // add raises this node's own components.
@@ -182,10 +193,10 @@ func (r *refill) measure(now time.Time) {
 }
 
 // hear takes the clock part of a peer's frame. An error refuses the whole frame: a component
-// has grown by more than time allows. From a peer that is not proven to hear us (reachable)
-// no component is taken: it does not hear what we take either, and on its time we would admit
-// the whole rate beside it.
-func (r *refill) hear(from string, h *header, writer uint64, reachable bool, now time.Time) error {
+// has grown by more than time allows. Components count only from a peer that is reachable: one
+// that we hear but that does not hear us (a one-way cut) does not learn what is taken here,
+// so its time is not for us to spend.
+func (r *refill) hear(from string, h *header, writer uint64, now time.Time) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, rec := range h.records {
@@ -207,7 +218,7 @@ func (r *refill) hear(from string, h *header, writer uint64, reachable bool, now
 		}
 	}
 	r.reports[from] = report{writer: writer, roster: h.roster, reach: h.reach, covers: h.covers}
-	if !reachable {
+	if !r.near[from] {
 		return nil
 	}
 	for _, rec := range h.records {
@@ -220,7 +231,15 @@ func (r *refill) hear(from string, h *header, writer uint64, reachable bool, now
 			r.heard[rec.node] = hearing{now, rec.speeds}
 		}
 	}
+	r.complete = r.complete || len(r.clock) >= h.known
 	return nil
+}
+
+// informed tells whether this node knows the refill clock as well as anybody whom it reaches.
+func (r *refill) informed() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.complete || r.state.Load().reachable <= 1
 }
 
 // horizon is a reading that no honest bucket's mark lies beyond: the sum of all known

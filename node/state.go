@@ -223,9 +223,7 @@ func (p *replica) Heard(node string, raw []byte, first bool) error {
 	if err != nil {
 		return err
 	}
-	now := time.Now()
-	writer, proven := p.n.memberOf(node)
-	return p.n.refill.hear(node, h, writer, now.Sub(proven) < p.n.cfg.Lease, now)
+	return p.n.refill.hear(node, h, p.n.writerOf(node), time.Now())
 }
 
 // Scan walks all items: the set first, then the buckets shard by shard.

@@ -40,7 +40,10 @@ func newReloader(n *Node, ok prometheus.Gauge) (*reloader, error) {
 	if n.cfg.File == "" {
 		return r, nil
 	}
-	_, err := r.read()
+	c, err := r.read()
+	if c.LimitsVersion != n.cfg.LimitsVersion {
+		r.text = nil // it has changed since the node was configured: changed will see that
+	}
 	return r, err
 }
 
@@ -85,6 +88,9 @@ func (r *reloader) now(cause string) (version uint64, err error) {
 
 // changed reloads if the content is not what was last read.
 func (r *reloader) changed() {
+	if r.node.cfg.File == "" {
+		return
+	}
 	r.mu.Lock()
 	text, _, err := readFile(r.node.cfg.File)
 	same := err == nil && bytes.Equal(text, r.text)
@@ -101,27 +107,30 @@ func sameButLimits(a, b Config) bool {
 	return reflect.DeepEqual(a, b)
 }
 
-// watch reloads until ctx is done. Signals are left alone in tests that hold many nodes in
-// one process.
-func (r *reloader) watch(ctx context.Context, signals bool) error {
+// watcher listens to SIGHUP and to the file's directory from now on; the function returned
+// acts on both until its context is done.
+func (r *reloader) watcher() func(context.Context) error {
 	hangup := make(chan os.Signal, 1)
-	if signals {
-		signal.Notify(hangup, syscall.SIGHUP)
-		defer signal.Stop(hangup)
-	}
+	signal.Notify(hangup, syscall.SIGHUP)
 	var events chan fsnotify.Event
+	closeDir := func() error { return nil }
 	if r.node.cfg.File != "" {
-		w, err := watchDir(r.node.cfg.File)
-		if err != nil {
-			r.node.log.Warn("config: file changes go unnoticed; SIGHUP and POST /-/reload still work", "err", err)
+		if w, err := watchDir(r.node.cfg.File); err == nil {
+			events, closeDir = w.Events, w.Close
 		} else {
-			defer w.Close()
-			events = w.Events
+			r.node.log.Warn("config: file changes go unnoticed; SIGHUP and POST /-/reload still work", "err", err)
 		}
 	}
-	quiet := time.NewTimer(settle)
+	return func(ctx context.Context) error {
+		defer signal.Stop(hangup)
+		defer closeDir()
+		return r.watch(ctx, hangup, events)
+	}
+}
+
+func (r *reloader) watch(ctx context.Context, hangup <-chan os.Signal, events <-chan fsnotify.Event) error {
+	quiet := time.NewTimer(0) // the first look catches what changed during the start
 	defer quiet.Stop()
-	quiet.Stop()
 	for {
 		select {
 		case <-ctx.Done():

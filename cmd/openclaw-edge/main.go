@@ -65,7 +65,11 @@ func check(file string) error {
 		fmt.Fprintln(os.Stderr, w)
 	}
 	if err == nil {
-		fmt.Printf("%s: good; %d limits, version %d\n", file, len(c.Limits), c.LimitsVersion)
+		limits := "limits"
+		if len(c.Limits) == 1 {
+			limits = "limit"
+		}
+		fmt.Printf("%s: good; %d %s, version %d\n", file, len(c.Limits), limits, c.LimitsVersion)
 	}
 	return err
 }

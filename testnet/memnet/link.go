@@ -24,9 +24,10 @@ const reorderAtLeast = 10 * time.Millisecond
 
 // lane is one direction between two addresses.
 type lane struct {
-	own    *Link // settings of this lane; nil: the network's normal ones
-	forced forced
-	random *rand.Rand
+	own     *Link // settings of this lane; nil: the network's normal ones
+	forced  forced
+	packets *rand.Rand
+	streams *rand.Rand // apart, so that an open stream does not change which packets are lost
 }
 
 // forced is what Cut and Heal said last about a lane; it outranks Link.Cut.
@@ -44,7 +45,10 @@ func (n *Network) lane(from, to string) *lane {
 	if l == nil {
 		h := fnv.New64a()
 		h.Write([]byte(from + "\x00" + to))
-		l = &lane{random: rand.New(rand.NewPCG(uint64(n.seed), h.Sum64()))}
+		l = &lane{
+			packets: rand.New(rand.NewPCG(uint64(n.seed), h.Sum64())),
+			streams: rand.New(rand.NewPCG(uint64(n.seed), ^h.Sum64())),
+		}
 		n.lanes[pair{from, to}] = l
 	}
 	return l
@@ -73,12 +77,12 @@ type fate struct {
 	duplicate time.Duration
 }
 
-// draw decides the fate of the next packet of l under link. It uses five
+// draw decides what happens to the next packet under link. It uses five
 // numbers whatever the settings, so the n-th packet's luck stays the same when
 // settings change.
-func (l *lane) draw(link Link) fate {
-	loss, dup, reorder := l.random.Float64(), l.random.Float64(), l.random.Float64()
-	jitter, dupJitter := l.random.Float64(), l.random.Float64()
+func (link Link) draw(r *rand.Rand) fate {
+	loss, dup, reorder := r.Float64(), r.Float64(), r.Float64()
+	jitter, dupJitter := r.Float64(), r.Float64()
 	f := fate{
 		lost:      loss < link.Loss,
 		again:     dup < link.Duplicate,

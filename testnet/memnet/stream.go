@@ -71,10 +71,10 @@ func (n *Network) connect(from, to *transport) (near, far *conn) {
 func (h *half) put(c chunk) {
 	n := h.from.net
 	link := n.link(h.lane)
-	fate := h.lane.draw(link)
+	fate := link.draw(h.lane.streams)
 	delay := fate.delay
 	for tries := 0; fate.lost && tries < lossRetries; tries++ {
-		fate = h.lane.draw(link)
+		fate = link.draw(h.lane.streams)
 		delay += stallAgain + 2*link.Delay
 	}
 	c.at = n.now() + delay // or later: it does not overtake those before it

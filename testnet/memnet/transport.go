@@ -67,7 +67,7 @@ func (t *transport) WriteTo(b []byte, addr string) (time.Time, error) {
 	n.stats.Bytes += uint64(len(b))
 	l := n.lane(t.addr, addr)
 	link := n.link(l)
-	fate := l.draw(link)
+	fate := link.draw(l.packets)
 	switch {
 	case link.Cut:
 		n.stats.Dropped[DropCut]++
@@ -151,7 +151,7 @@ func (t *transport) handshake(addr string) (trip time.Duration, ok bool) {
 	for _, way := range []pair{{t.addr, addr}, {addr, t.addr}} {
 		l := n.lane(way.from, way.to)
 		link := n.link(l)
-		fate := l.draw(link)
+		fate := link.draw(l.streams)
 		trip += fate.delay
 		ok = ok && !link.Cut && !fate.lost
 	}

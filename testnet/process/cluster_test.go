@@ -39,8 +39,9 @@ func cluster(t *testing.T, n int, config string) []*Node {
 }
 
 type clusterBody struct {
-	ExpectedMembers  int `json:"expected_members"`
-	ReachableMembers int `json:"reachable_members"`
+	TimeMS           float64 `json:"time_ms"`
+	ExpectedMembers  int     `json:"expected_members"`
+	ReachableMembers int     `json:"reachable_members"`
 	Policies         map[string]struct {
 		Speed   float64 `json:"speed"`
 		ClockMS float64 `json:"clock_ms"`

@@ -12,8 +12,8 @@
 // whoever dials; give a node that has near and far peers the larger one. The
 // handshake itself is answered by the kernel, at once.
 //
-// The two-core test machines have no netem, and network namespaces need root;
-// this needs neither.
+// Not every kernel has netem, and network namespaces need root; this needs
+// neither.
 package relay
 
 import (

@@ -1,0 +1,95 @@
+package node
+
+import (
+	"time"
+
+	"github.com/openclaw/edge/crdt"
+)
+
+// The schema of the configuration file, as contract.md has it. Sections that a later part of
+// the project acts on are read and checked all the same: see Config.Inactive.
+type fileSchema struct {
+	Version at[uint64]    `yaml:"version"`
+	Cluster at[string]    `yaml:"cluster"`
+	Node    at[string]    `yaml:"node"`
+	Region  at[string]    `yaml:"region"`
+	Limits  []limitSchema `yaml:"limits"`
+	Gossip  struct {
+		Join  []at[string]      `yaml:"join"`
+		Keys  []at[string]      `yaml:"keys"`
+		Doubt at[time.Duration] `yaml:"doubt"`
+		Lease at[time.Duration] `yaml:"lease"`
+		Round struct {
+			Region at[time.Duration] `yaml:"region"`
+			WAN    at[time.Duration] `yaml:"wan"`
+		} `yaml:"round"`
+	} `yaml:"gossip"`
+	Persist *struct {
+		SnapshotEvery  at[time.Duration] `yaml:"snapshot_every"`
+		ReconcileEvery at[time.Duration] `yaml:"reconcile_every"`
+		KV             *struct {
+			Backend     at[string] `yaml:"backend"`
+			AccountID   at[string] `yaml:"account_id"`
+			NamespaceID at[string] `yaml:"namespace_id"`
+			TokenEnv    at[string] `yaml:"token_env"`
+			BaseURL     at[string] `yaml:"base_url"`
+		} `yaml:"kv"`
+		Redis *struct {
+			URL     at[string] `yaml:"url"`
+			Cluster at[bool]   `yaml:"cluster"`
+		} `yaml:"redis"`
+	} `yaml:"persist"`
+	Admin struct {
+		TokenEnv at[string] `yaml:"token_env"`
+	} `yaml:"admin"`
+	TLS *struct {
+		Cert     at[string] `yaml:"cert"`
+		Key      at[string] `yaml:"key"`
+		ClientCA at[string] `yaml:"client_ca"`
+	} `yaml:"tls"`
+	Ratings *struct {
+		position
+		Limit at[string] `yaml:"limit"`
+	} `yaml:"ratings"`
+	Envoy *struct {
+		Domains map[string][]envoyRule `yaml:"domains"`
+	} `yaml:"envoy"`
+}
+
+type envoyRule struct {
+	position
+	Match []struct {
+		position
+		Key   at[string] `yaml:"key"`
+		Value at[string] `yaml:"value"`
+	} `yaml:"match"`
+	Limit at[string] `yaml:"limit"`
+}
+
+type limitSchema struct {
+	position
+	Name        at[string]        `yaml:"name"`
+	Capacity    at[uint64]        `yaml:"capacity"`
+	RefillRate  at[crdt.Rate]     `yaml:"refill_rate"`
+	Key         *keySchema        `yaml:"key"`
+	OnPartition at[crdt.Policy]   `yaml:"on_partition"`
+	Backup      *backupSchema     `yaml:"backup"`
+	MaxBuckets  at[uint64]        `yaml:"max_buckets"`
+	TTL         at[time.Duration] `yaml:"ttl"`
+}
+
+type keySchema struct {
+	position
+	Header at[string] `yaml:"header"`
+	Hash   at[bool]   `yaml:"hash"`
+	IP     at[bool]   `yaml:"ip"`
+	Global at[bool]   `yaml:"global"`
+}
+
+type backupSchema struct {
+	position
+	Capacity   at[uint64]    `yaml:"capacity"`
+	RefillRate at[crdt.Rate] `yaml:"refill_rate"`
+}
+
+func (p *position) stands(at position) { *p = at }
