@@ -183,6 +183,9 @@ func (r *refill) show(now time.Time, self string, doubt time.Duration) {
 		}
 	}
 	for p := range sum {
+		if r.lost(crdt.Policy(p)) {
+			continue // not by extrapolation either: what others add counts again at the heal
+		}
 		if int64(sum[p]) > r.shown[p].Load() {
 			r.shown[p].Store(int64(sum[p]))
 		}

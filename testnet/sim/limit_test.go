@@ -64,3 +64,79 @@ func regional(c *sim.Cluster, link memnet.Link) {
 		}
 	}
 }
+
+// A key that only one node is asked for is limited exactly as by one bucket: to the token.
+func TestAKeyOfOneNodeIsExactToTheToken(t *testing.T) {
+	play(t, sim.Config{Seed: 1, Limits: []crdt.Definition{limit("l", 100, "100")}}, func(t *testing.T, c *sim.Cluster) {
+		c.Net.Default(delay(time.Millisecond))
+		whole(t, c, "a", "a", "a")
+		c.Run(5*time.Second, nil)
+		id := sim.ID{Limit: "l", Key: "k"}
+		c.Run(20*time.Second, []*sim.Flow{{ID: id, PerSecond: 300, Even: true, Machines: c.Machines[1:2]}})
+		admitted, _ := c.Observed.Admitted(id)
+		ideal := c.Observed.Limits["l"].Admits(c.Observed.Takes[id])
+		t.Logf("admitted %d, ideal %d", admitted, ideal)
+		if admitted != ideal {
+			t.Errorf("admitted %d tokens, one bucket admits %d", admitted, ideal)
+		}
+	})
+}
+
+// Traffic of 0.8 of the rate, spread over the nodes, is served, whatever the links are like.
+func TestLawfulTrafficIsServed(t *testing.T) {
+	for _, s := range []struct {
+		name    string
+		regions []string
+		link    memnet.Link
+	}{
+		{"one region", []string{"a", "a", "a"}, delay(time.Millisecond)},
+		{"80 ms apart", []string{"a", "b", "c"}, delay(80 * time.Millisecond)},
+		{"150 ms apart, one packet in twenty lost", []string{"a", "b", "c"}, memnet.Link{Delay: 150 * time.Millisecond, Loss: 0.05}},
+		{"150 ms apart, jitter, loss, duplicates, reordering", []string{"a", "a", "b", "b", "c", "c"},
+			memnet.Link{Delay: 140 * time.Millisecond, Jitter: 20 * time.Millisecond, Loss: 0.05, Duplicate: 0.05, Reorder: 0.05}},
+		{"nine nodes in three regions, 150 ms apart", []string{"a", "a", "a", "b", "b", "b", "c", "c", "c"}, memnet.Link{Delay: 150 * time.Millisecond, Loss: 0.05}},
+	} {
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			play(t, sim.Config{Seed: 2, Limits: []crdt.Definition{limit("l", 50, "100")}}, func(t *testing.T, c *sim.Cluster) {
+				c.Net.Default(delay(time.Millisecond))
+				whole(t, c, s.regions...)
+				regional(c, s.link)
+				c.Run(5*time.Second, nil)
+				flow := &sim.Flow{ID: sim.ID{Limit: "l", Key: "k"}, PerSecond: 80, Even: true}
+				c.Run(time.Minute, []*sim.Flow{flow})
+				v := obey(t, c, sim.Laws{Nodes: len(s.regions), Delay: 2 * time.Second,
+					Lawful: map[string]bool{"l": true}, Refused: 0.001})
+				t.Logf("refused %.4f %%", 100*v.Refused)
+			})
+		})
+	}
+}
+
+// After an hour of lawful use on one node, another takes the key over, which never was asked
+// for it: nothing lawful is refused, and no second full bucket is granted.
+func TestAKeyFailsOverToAnotherNode(t *testing.T) {
+	play(t, sim.Config{Seed: 3, Limits: []crdt.Definition{limit("l", 100, "10")}}, func(t *testing.T, c *sim.Cluster) {
+		c.Net.Default(delay(5 * time.Millisecond))
+		whole(t, c, "a", "a", "a")
+		id := sim.ID{Limit: "l", Key: "k"}
+		c.Run(time.Hour, []*sim.Flow{{ID: id, PerSecond: 8, Even: true, Machines: c.Machines[:1]}})
+		before, offered := c.Observed.Admitted(id)
+		if before != offered {
+			t.Errorf("%d of %d lawful requests refused", offered-before, offered)
+		}
+		c.Run(time.Minute, []*sim.Flow{{ID: id, PerSecond: 8, Even: true, Machines: c.Machines[1:2]}})
+		if after, offered := c.Observed.Admitted(id); after != offered {
+			t.Errorf("%d of %d lawful requests refused after the failover", offered-after, offered)
+		}
+		c.Run(10*time.Second, []*sim.Flow{{ID: id, PerSecond: 200, Even: true, Machines: c.Machines[1:2]}}) // drained here …
+		was, _ := c.Observed.Admitted(id)
+		c.Run(time.Second, []*sim.Flow{{ID: id, PerSecond: 200, Even: true, Machines: c.Machines[2:]}}) // … and asked there
+		is, _ := c.Observed.Admitted(id)
+		t.Logf("admitted %d tokens in the second after the failover of a dry key", is-was)
+		if is-was > 11 {
+			t.Errorf("a dry key was granted %d tokens within a second on the next node, the rate is 10", is-was)
+		}
+		obey(t, c, sim.Laws{Nodes: 3, Delay: 100 * time.Millisecond})
+	})
+}
