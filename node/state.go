@@ -16,7 +16,7 @@ type replica struct {
 	n      *Node
 	packer crdt.Packer
 	reader crdt.Unpacker
-	turn   int // of the clock components in headers
+	turns  map[string]int // by peer: whose clock component is next in its headers
 	audit  auditIndex
 }
 
@@ -212,9 +212,12 @@ func (n *Node) knows(e crdt.Epoch) bool {
 
 // Header appends what the refill daemons tell each other.
 func (p *replica) Header(dst []byte, peer string) []byte {
-	p.turn++
+	if p.turns == nil || len(p.turns) > maxMembers {
+		p.turns = make(map[string]int)
+	}
+	p.turns[peer]++
 	v := p.n.gossip.View()
-	return p.n.refill.header(p.n.cfg.Node, peer, p.turn, v, time.Now()).append(dst, p.n.cfg.Node)
+	return p.n.refill.header(p.n.cfg.Node, peer, p.turns[peer], v, time.Now()).append(dst, p.n.cfg.Node)
 }
 
 // Heard takes a peer's header.
