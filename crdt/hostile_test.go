@@ -186,3 +186,21 @@ func TestDictionariesAreExact(t *testing.T) {
 		}
 	}
 }
+
+// Values that no honest bucket has do not decode: readings out of order, sums beyond bounds.
+func TestImpossibleValuesDoNotDecode(t *testing.T) {
+	for name, b := range map[string]Bucket{
+		"touched after mark": {Mark: 5, Touched: 6},
+		"touched before 0":   {Mark: 5, Touched: -1},
+		"mark beyond":        {Mark: maxInstant + 1, Touched: maxInstant},
+		"level below":        {Filled: Milli(-maxMilli) - 1},
+		"sum beyond": {PNCounter: PNCounter{sum: 0, slots: []Slot{
+			{SlotID{1, 1}, maxMilli, 0}, {SlotID{2, 1}, 1, 0}, {SlotID{3, 1}, 0, maxMilli}, {SlotID{4, 1}, 0, 1}}}},
+	} {
+		var p Packer
+		p.Add("l", "k", &b, 4, 0)
+		if _, _, err := unpack(p.Append(nil)); err == nil {
+			t.Errorf("%s: %+v is accepted", name, b)
+		}
+	}
+}

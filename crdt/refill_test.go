@@ -104,7 +104,7 @@ func TestFullAgreesWithAdvance(t *testing.T) {
 			b = NewBucket(tr, drawSpan(t))
 			b.Raise(SlotID{1, 1}, 0, rapid.Int64Range(1, int64(tr.Capacity)).Draw(t, "taken"))
 		}
-		r := b.Mark + Instant(tr.Rate.Time(tr.Capacity-b.Level(tr))) + Instant(rapid.Int64Range(-2, 2).Draw(t, "off"))
+		r := b.Mark + Instant(tr.Rate.Time(tr.Capacity-max(b.Level(tr), -tr.MaxDebt))) + Instant(rapid.Int64Range(-2, 2).Draw(t, "off"))
 		full, absent := b.Full(tr, r), b.Absent(tr, r)
 		b.Advance(tr, r)
 		if want := b.Level(tr) == tr.Capacity; full != want || absent != (want && r-b.Touched >= tr.Idle) {
