@@ -105,7 +105,7 @@ func (u *Unpacker) next() {
 	}
 	e := &u.entry
 	e.Limit = u.limits[l].name
-	e.Key = r.string(1, MaxKey)
+	e.Key = r.string(0, MaxKey)
 	b := Bucket{Epoch: u.limits[l].epoch, Gen: uint32(r.uint(maxGen))}
 	level := r.int(maxMilli)
 	b.Mark = u.limits[l].base + Instant(r.int(int64(maxInstant)))

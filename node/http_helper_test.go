@@ -23,6 +23,7 @@ func testConfig(t testing.TB) Config {
 	return c
 }
 
+// startNode waits until the node is ready.
 func startNode(t testing.TB, c Config) running {
 	t.Helper()
 	bound := make(chan Addresses, 1)
@@ -43,6 +44,7 @@ func startNode(t testing.TB, c Config) running {
 	})
 	select {
 	case a := <-bound:
+		eventually(t, "ready", func() bool { ok, _ := n.Ready(); return ok })
 		return running{n, a.HTTP, a.Metrics}
 	case err := <-done:
 		done <- err

@@ -150,7 +150,7 @@ func (n *Node) Replace(limits []crdt.Definition, version uint64) error {
 // from the doubt after now, when every node will have heard. Caller holds limitsMu.
 func (n *Node) propose() error {
 	current := n.newest()
-	if n.file.Version < current.Version || n.file.Same(current) || !n.file.Supersedes(current) {
+	if n.file.Version < current.Version || n.file.Version == current.Version && n.file.Same(current) || !n.file.Supersedes(current) {
 		return nil
 	}
 	from := n.refill.readings()

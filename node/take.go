@@ -158,7 +158,7 @@ func (n *Node) meet(s *shard, l *Limit, h uint64, key string) (*entry, uint32) {
 func (n *Node) renew(s *shard, l *Limit, e *entry) {
 	r := crdt.Instant(l.shown.Load())
 	if e.Epoch != l.terms.Epoch {
-		if e.Epoch > l.terms.Epoch {
+		if e.Epoch > l.terms.Epoch && !n.knows(e.Epoch) {
 			return // a peer's later state, met before the set that explains it
 		}
 		old := l.prev

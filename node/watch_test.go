@@ -38,7 +38,7 @@ func write(t *testing.T, path, text string) {
 }
 
 // eventually is for what the operating system tells us in its own time.
-func eventually(t *testing.T, what string, ok func() bool) {
+func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for range 500 {
 		if ok() {
