@@ -37,7 +37,7 @@ type Weather struct {
 func NewWeather(seed uint64, nodes int) *Weather {
 	r := rand.New(rand.NewPCG(seed, 0x5eed))
 	w := &Weather{
-		Seed: seed, Nodes: nodes, Lasts: 60 * time.Second, Calm: seed%5 == 0, random: r,
+		Seed: seed, Nodes: nodes, Lasts: 40 * time.Second, Calm: seed%5 == 0, random: r,
 		cut: make(map[int][][2]*Machine), since: make(map[int]time.Duration),
 		paused: make(map[*Machine]bool), waiting: make(map[*Machine]bool), gone: make(map[*Machine]bool),
 	}
