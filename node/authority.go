@@ -20,15 +20,19 @@ func (g grant) String() string {
 	return fmt.Sprintf("%d/%d", g.num, g.den)
 }
 
-// authority is what a node may add to the refill clocks, and why.
+// authority is what a node may add to the refill clocks, and why. The sets hold indices into
+// View.Members.
 type authority struct {
-	grants    [crdt.Policies]grant
-	reach     memberset // by index into View.Members: proven within the lease; self included
-	covers    memberset // lost members whose quorum part this node adds a share of
-	reachable int
-	majority  bool
-	single    bool // cluster of up to two: quorum means share
-	shown     bool // every reachable member's newest frame shows this node reachable and uncovered
+	grants     [crdt.Policies]grant
+	reach      memberset // proven within the lease; self included
+	covers     memberset // lost members whose quorum part this node adds a share of
+	confirmed  memberset // members that have a vote in the majority
+	met        memberset // members that are known to know this node
+	introduced bool      // all were, once
+	reachable  int
+	majority   bool
+	single     bool // cluster of up to two: quorum means share
+	shown      bool // every reachable member's newest frame shows this node reachable and uncovered
 }
 
 // memberset is a set of indices into View.Members.
@@ -52,39 +56,63 @@ func (s *memberset) union(o *memberset) {
 
 // report is what a peer's newest frame said about the others.
 type report struct {
-	writer        uint64
-	roster        uint64 // of the sets below: void on a node with another roster
-	reach, covers memberset
+	writer                   uint64
+	roster                   uint64 // of the sets below: void on a node with another roster
+	reach, covers, confirmed memberset
 }
 
-// authorise decides what this node may add. It is a pure function of the view, the reports
-// of peers (by name), the time, and whether the node was established: had added before, and
-// since then neither lost its majority, nor slept, nor was covered by others.
+// evidence is what a node's authority follows from.
+type evidence struct {
+	view        *gossip.View
+	now         time.Time
+	lease       time.Duration
+	reports     map[string]report           // newest, by node
+	since       func(node string) time.Time // when this process first knew of it
+	established bool                        // has added before, and since then neither lost its majority, nor slept, nor was covered
+	confirmed   map[string]bool             // as of the last decision
+	met         map[string]bool
+	introduced  bool
+}
+
+// authorise decides what a node may add. It is a pure function.
 //
 // A lost member's quorum part is shared among all that may cover it: den counts the members
 // that this node or one of its reachable members reaches. Any two sides with a majority have a
 // member in common, so each counts the other and the parts never add up to more than one.
 // (Why not 1/(n·h) with h this node's own reachable members, as the design has it? With a cut
 // link between two members and a third one dead, both count too few and add 7/6.)
-func authorise(v *gossip.View, reports map[string]report, now time.Time, lease time.Duration, firstSeen func(node string) time.Time, established bool) authority {
+//
+// A newcomer counts in n at once, but has no vote in the majority until a majority of those
+// that have one is seen to know it: else one that joins the smaller half during a cut would
+// make it a second majority. And it adds nothing before: to the share clock, which asks
+// nobody for a majority, not before every member was once seen to know it. (Who joins later
+// learns of it with the roster.)
+func authorise(e evidence) authority {
 	var a authority
+	v := e.view
 	self := memberIndex(v)
 	n := len(v.Members)
 	if self < 0 || n > maxMembers {
 		return a // not a member yet: nothing to add
 	}
 	for i := range v.Members {
-		if i == self || now.Sub(v.Members[i].ProvenAt) < lease {
+		m := &v.Members[i]
+		if i == self || e.now.Sub(m.ProvenAt) < e.lease {
 			a.reach.add(i)
+		}
+		if e.confirmed[m.Node] {
+			a.confirmed.add(i)
+		}
+		if i == self || e.met[m.Node] {
+			a.met.add(i)
 		}
 	}
 	a.reachable = a.reach.len()
-	a.majority = 2*a.reachable > n || 2*a.reachable == n && a.reach.has(0)
 	a.single = n <= 2
 
-	union := a.reach
+	union, agreeing := a.reach, memberset{} // agreeing: reachable ones with our roster
+	agreeing.add(self)
 	a.shown = true
-	agreed := true // every reachable member's report is one that can be read
 	covered := false
 	var reported memberset // by a reachable member as reachable
 	for i := range v.Members {
@@ -92,44 +120,57 @@ func authorise(v *gossip.View, reports map[string]report, now time.Time, lease t
 		if i == self || !a.reach.has(i) {
 			continue
 		}
-		rep, ok := reports[m.Node]
+		rep, ok := e.reports[m.Node]
 		if !ok || rep.writer != m.Writer || rep.roster != v.Roster {
-			a.shown, agreed = false, false
+			a.shown = false
 			continue
 		}
+		agreeing.add(i)
+		a.met.add(i)
+		a.confirmed.union(&rep.confirmed)
 		union.union(&rep.reach)
 		reported.union(&rep.reach)
 		covered = covered || rep.covers.has(self)
 		a.shown = a.shown && rep.reach.has(self) && !rep.covers.has(self)
 	}
-	if a.reachable == 1 && n > 1 && now.Sub(firstSeen(v.Self)) < lease+lease/2 {
+	if majorityOf(&a.confirmed, &agreeing) || agreeing.len() == n {
+		for i := range v.Members {
+			a.confirmed.add(i) // a majority has our roster, and so knows them all
+		}
+	}
+	a.majority = majorityOf(&a.confirmed, &a.reach)
+	if a.reachable == 1 && n > 1 && e.now.Sub(e.since(v.Self)) < e.lease+e.lease/2 {
 		a.shown = false // just started: whoever is there has not been heard yet
 	}
-	adding := a.shown || established && !covered
+
+	a.introduced = e.introduced || a.met.len() == n
 
 	lost := int64(0)
 	for i := range v.Members {
 		m := &v.Members[i]
-		if a.reach.has(i) || reported.has(i) || !agreed {
+		if a.reach.has(i) || reported.has(i) || agreeing != a.reach {
 			continue
 		}
 		proven := m.ProvenAt
 		if proven.IsZero() {
-			proven = firstSeen(m.Node)
+			proven = e.since(m.Node)
 		}
-		if now.Sub(proven) >= lease+lease/2 {
+		if e.now.Sub(proven) >= e.lease+e.lease/2 {
 			a.covers.add(i)
 			lost++
 		}
 	}
-	h := int64(union.len())
+	adding := (a.shown || e.established && !covered) && a.confirmed.has(self)
 	if adding {
-		own := grant{1, int64(n)}
+		h := int64(union.len())
 		all := grant{h + lost, int64(n) * h}
-		a.grants = [crdt.Policies]grant{crdt.Quorum: all, crdt.Share: own, crdt.Open: all}
+		a.grants = [crdt.Policies]grant{crdt.Quorum: all, crdt.Open: all}
+		if a.introduced {
+			a.grants[crdt.Share] = grant{1, int64(n)}
+		}
 		switch {
 		case a.single:
-			a.grants[crdt.Quorum] = own
+			a.grants[crdt.Quorum] = a.grants[crdt.Share]
 		case !a.majority:
 			a.grants[crdt.Quorum] = grant{}
 		}
@@ -141,6 +182,21 @@ func authorise(v *gossip.View, reports map[string]report, now time.Time, lease t
 	return a
 }
 
+// majorityOf tells whether have holds more than half of the voters, or exactly half with
+// the first by name.
+func majorityOf(voters, have *memberset) bool {
+	var both memberset
+	first := -1
+	for i := range voters {
+		both[i] = voters[i] & have[i]
+		if first < 0 && voters[i] != 0 {
+			first = 64*i + bits.TrailingZeros64(voters[i])
+		}
+	}
+	n, k := voters.len(), both.len()
+	return 2*k > n || n > 0 && 2*k == n && both.has(first)
+}
+
 func memberIndex(v *gossip.View) int {
 	for i := range v.Members {
 		if v.Members[i].Node == v.Self {
@@ -148,4 +204,15 @@ func memberIndex(v *gossip.View) int {
 		}
 	}
 	return -1
+}
+
+// names turns a set into the members' names.
+func (s *memberset) names(v *gossip.View) map[string]bool {
+	names := make(map[string]bool, s.len())
+	for i := range v.Members {
+		if s.has(i) {
+			names[v.Members[i].Node] = true
+		}
+	}
+	return names
 }

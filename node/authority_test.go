@@ -46,14 +46,26 @@ func (g *graph) authorities(established bool) []authority {
 			reports := make(map[string]report)
 			for j := range g.n {
 				if i != j && g.hears(i, j) {
-					reports[views[i].Members[j].Node] = report{writer: uint64(j + 1), roster: 7, reach: as[j].reach, covers: as[j].covers}
+					reports[views[i].Members[j].Node] = report{writer: uint64(j + 1), roster: 7, reach: as[j].reach, covers: as[j].covers, confirmed: as[j].confirmed}
 				}
 			}
-			next[i] = authorise(views[i], reports, now, testLease, func(string) time.Time { return now.Add(-time.Hour) }, established)
+			next[i] = authorise(evidence{
+				view: views[i], reports: reports, now: now, lease: testLease, since: func(string) time.Time { return now.Add(-time.Hour) },
+				established: established, confirmed: names(views[i]), introduced: true,
+			})
 		}
 		as = next
 	}
 	return as
+}
+
+// names are all members: everybody has a vote.
+func names(v *gossip.View) map[string]bool {
+	all := make(map[string]bool)
+	for i := range v.Members {
+		all[v.Members[i].Node] = true
+	}
+	return all
 }
 
 // total is what all living members together add to a clock.
@@ -197,9 +209,56 @@ func TestAReturningMemberWaitsUntilItIsShown(t *testing.T) {
 		{"of another roster, but it was there all along", report{writer: 1, roster: 8, reach: all}, true, true},
 		{"said of an old incarnation", report{writer: 9, roster: 7, reach: all}, false, false},
 	} {
-		a := authorise(v, map[string]report{"a": c.a, "c": other}, now, testLease, func(string) time.Time { return now }, c.established)
+		a := authorise(evidence{
+			view: v, reports: map[string]report{"a": c.a, "c": other}, now: now, lease: testLease, since: func(string) time.Time { return now },
+			established: c.established, confirmed: names(v), introduced: true,
+		})
 		if adds := a.grants[crdt.Quorum].num > 0; adds != c.adds {
 			t.Errorf("%s: adds %v, want %v", c.name, adds, c.adds)
+		}
+	}
+}
+
+// Six members are cut in halves; the one with the lowest name has the majority. A newcomer
+// that joins the other half does not make it a second one, and adds to no clock that both
+// sides' limits depend on.
+func TestANewcomerMakesNoSecondMajority(t *testing.T) {
+	now := time.Unix(1000, 0)
+	v := &gossip.View{Roster: 8}
+	for i := range 7 { // n06 is new; n00, n01, n02 are behind the cut
+		m := gossip.Member{Node: fmt.Sprintf("n%02d", i), Writer: uint64(i + 1), ProvenAt: now}
+		if i < 3 {
+			m.ProvenAt = now.Add(-time.Minute)
+		}
+		v.Members = append(v.Members, m)
+	}
+	var reach memberset
+	reports := map[string]report{}
+	for i := 3; i < 7; i++ {
+		reach.add(i)
+	}
+	old := map[string]bool{}
+	var confirmed memberset
+	for i := range 6 {
+		old[v.Members[i].Node] = true
+		confirmed.add(i)
+	}
+	for i := 3; i < 7; i++ {
+		reports[v.Members[i].Node] = report{writer: uint64(i + 1), roster: 8, reach: reach, confirmed: confirmed}
+	}
+	for i := 3; i < 7; i++ {
+		v.Self = v.Members[i].Node
+		e := evidence{view: v, reports: reports, now: now, lease: testLease, since: func(string) time.Time { return now.Add(-time.Hour) },
+			established: i < 6, confirmed: old, introduced: i < 6}
+		if i == 6 {
+			e.confirmed = nil
+		}
+		a := authorise(e)
+		if a.majority || a.grants[crdt.Quorum].num > 0 {
+			t.Errorf("%s believes in a majority", v.Self)
+		}
+		if adds := a.grants[crdt.Share].num > 0; adds != (i < 6) {
+			t.Errorf("%s adds to the share clock: %v", v.Self, adds)
 		}
 	}
 }

@@ -9,65 +9,62 @@ import (
 	"time"
 
 	"github.com/cespare/xxhash/v2"
-
-	"github.com/openclaw/edge/crdt"
 )
 
 // clockEvery is how often the refill clock goes to disk. What a restart forgets is refill
 // not granted, and peers know it better.
 const clockEvery = 2 * time.Second
 
-// clockFile is DATA_DIR/clock, JSON; Sum is the xxhash of Clock's bytes in hex.
+// clockFile is DATA_DIR/clock, JSON; Sum is the xxhash of Refill's bytes in hex.
 type clockFile struct {
-	Clock json.RawMessage `json:"clock"`
-	Sum   string          `json:"sum"`
+	Refill json.RawMessage `json:"refill"`
+	Sum    string          `json:"sum"`
 }
 
-// readClock reads the clock of an earlier run; nil if there is none that can be read.
-func (n *Node) readClock() crdt.Clock {
+// readClock reads what an earlier run knew; false if there is nothing that can be read.
+func (n *Node) readClock() (k knowledge, ok bool) {
 	path := n.cfg.dataFile("clock")
 	if path == "" {
-		return nil
+		return k, false
 	}
 	raw, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return k, false
 	}
-	clock, err := decodeClock(raw, err)
+	k, err = decodeClock(raw, err)
 	if err != nil {
 		aside := path + ".damaged"
 		n.log.Error("refill clock on disk not readable: kept aside, peers' is taken", "file", aside, "err", err, "rename", os.Rename(path, aside))
-		return nil
+		return knowledge{}, false
 	}
-	return clock
+	return k, true
 }
 
-func decodeClock(raw []byte, err error) (crdt.Clock, error) {
+func decodeClock(raw []byte, err error) (k knowledge, _ error) {
 	if err != nil {
-		return nil, err
+		return k, err
 	}
 	var f clockFile
 	if err := json.Unmarshal(raw, &f); err != nil {
-		return nil, err
+		return k, err
 	}
-	if f.Sum != checksum(f.Clock) {
-		return nil, errors.New("checksum differs")
+	if f.Sum != checksum(f.Refill) {
+		return k, errors.New("checksum differs")
 	}
-	var c crdt.Clock
-	if err := json.Unmarshal(f.Clock, &c); err != nil {
-		return nil, err
+	if err := json.Unmarshal(f.Refill, &k); err != nil {
+		return k, err
 	}
-	if c == nil || len(c) > maxMembers {
-		return nil, fmt.Errorf("%d components", len(c))
+	if k.Clock == nil || len(k.Clock) > maxMembers || len(k.Confirmed) > maxMembers {
+		return k, fmt.Errorf("%d components, %d confirmed members", len(k.Clock), len(k.Confirmed))
 	}
-	for node, v := range c {
+	for node, v := range k.Clock {
 		for _, r := range v {
 			if r < 0 || r > 1<<61 {
-				return nil, fmt.Errorf("impossible component of %s", node)
+				return k, fmt.Errorf("impossible component of %s", node)
 			}
 		}
 	}
-	return c, nil
+	return k, nil
 }
 
 func checksum(b []byte) string { return fmt.Sprintf("%016x", xxhash.Sum64(b)) }
@@ -78,10 +75,10 @@ func (n *Node) writeClock() {
 	if path == "" {
 		return
 	}
-	clock, err := json.Marshal(n.refill.snapshot())
+	known, err := json.Marshal(n.refill.knowledge())
 	if err == nil {
 		var raw []byte
-		if raw, err = json.Marshal(clockFile{Clock: clock, Sum: checksum(clock)}); err == nil {
+		if raw, err = json.Marshal(clockFile{Refill: known, Sum: checksum(known)}); err == nil {
 			if err = os.WriteFile(path+".new", raw, 0o600); err == nil {
 				err = os.Rename(path+".new", path)
 			}

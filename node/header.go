@@ -14,12 +14,13 @@ import (
 
 // A header goes with every frame: what the refill daemons tell each other.
 //
-//	┌────────┬────────┬────────────┬────────────┬────────┬────────┬─ records ─────────────────────┐
-//	│ format │ roster │ reach      │ covers     │ known  │ count  │ name, clock[3], speeds[3]     │
-//	│ 1 byte │ 8 bytes│ len, bytes │ len, bytes │ varint │ 1 byte │ name: len, bytes; "" = sender │
-//	└────────┴────────┴────────────┴────────────┴────────┴────────┴───────────────────────────────┘
+//	┌────────┬─────────┬──────────────────────────┬────────┬────────┬─ records ─────────────────────┐
+//	│ format │ roster  │ reach, covers, confirmed │ known  │ count  │ name, clock[3], speeds[3]     │
+//	│ 1 byte │ 8 bytes │ each: len, bytes         │ varint │ 1 byte │ name: len, bytes; "" = sender │
+//	└────────┴─────────┴──────────────────────────┴────────┴────────┴───────────────────────────────┘
 //
-// known is how many components the sender's clock has: who has as many has them all. reach and covers are bit sets over the members in the order of their names, without
+// known is how many components the sender's clock has: who has as many has them all. reach,
+// covers and confirmed are bit sets over the members in the order of their names, without
 // trailing zero bytes. Numbers are varints; the first clock and speed is absolute, the others
 // are differences to it (mostly 0). Times are ns of R, speeds ppm of real time. The decoder
 // encodes again and refuses what differs.
@@ -30,10 +31,12 @@ const headerFormat = 1
 const maxRecords = 10
 
 type header struct {
-	roster        uint64
-	reach, covers memberset
-	known         int
-	records       []clockRecord
+	roster    uint64
+	reach     memberset
+	covers    memberset
+	confirmed memberset
+	known     int
+	records   []clockRecord
 }
 
 type clockRecord struct {
@@ -47,6 +50,7 @@ func (h *header) append(dst []byte, sender string) []byte {
 	dst = binary.BigEndian.AppendUint64(dst, h.roster)
 	dst = h.reach.append(dst)
 	dst = h.covers.append(dst)
+	dst = h.confirmed.append(dst)
 	dst = binary.AppendUvarint(dst, uint64(h.known))
 	dst = append(dst, byte(len(h.records)))
 	for _, rec := range h.records {
@@ -89,6 +93,7 @@ func decodeHeader(b []byte, sender string) (*header, error) {
 	h.roster = binary.BigEndian.Uint64(c.take(8))
 	c.set(&h.reach)
 	c.set(&h.covers)
+	c.set(&h.confirmed)
 	h.known = int(min(c.uvarint(), maxMembers))
 	count := int(c.byte())
 	if count > maxRecords {
@@ -178,7 +183,7 @@ func (r *refill) header(self, peer string, turn int, v *gossip.View, now time.Ti
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	a := r.state.Load()
-	h := &header{roster: v.Roster, reach: a.reach, covers: a.covers, known: len(r.clock)}
+	h := &header{roster: v.Roster, reach: a.reach, covers: a.covers, confirmed: a.confirmed, known: len(r.clock)}
 	h.records = append(h.records, r.record(self, self, now))
 	theirs, ok := r.reports[peer]
 	if ok && theirs.roster == v.Roster {

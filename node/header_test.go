@@ -13,6 +13,7 @@ func sampleHeader() *header {
 	h.reach.add(0)
 	h.reach.add(9)
 	h.covers.add(3)
+	h.confirmed.add(1)
 	h.records = []clockRecord{
 		{node: "edge-1", clock: crdt.Components{5e9, 5e9, 6e9}, speeds: [3]uint32{333333, 333333, 500000}},
 		{node: "edge-7", clock: crdt.Components{1e9, 2e9, 1}, speeds: [3]uint32{}},
@@ -21,7 +22,7 @@ func sampleHeader() *header {
 }
 
 // The golden bytes: other nodes of the cluster speak exactly this.
-const goldenHeaderBytes = "010123456789abcdef020102010807020080e497d0120080a8d6b90795ac140096ac1406656467652d378094ebdc0380a8d6b907fda7d6b907000000"
+const goldenHeaderBytes = "010123456789abcdef0201020108010207020080e497d0120080a8d6b90795ac140096ac1406656467652d378094ebdc0380a8d6b907fda7d6b907000000"
 
 func TestHeaderGolden(t *testing.T) {
 	wire := sampleHeader().append(nil, "edge-1")

@@ -68,7 +68,7 @@ func New(cfg Config) (*Node, error) {
 	n.writer = crdt.NewWriter(cfg.Node, binary.BigEndian.Uint32(random[:]))
 	n.serial.Store(1)
 	n.members = membership{count: 1}
-	n.refill.init(make(crdt.Clock))
+	n.refill.init(knowledge{Clock: make(crdt.Clock)})
 	if err := n.Replace(cfg.Limits, cfg.LimitsVersion); err != nil {
 		return nil, err
 	}
@@ -112,8 +112,8 @@ func (n *Node) Run(ctx context.Context) error {
 		return fmt.Errorf("node: %w", err)
 	}
 	defer unlock()
-	if clock := n.readClock(); clock != nil {
-		n.refill.init(clock)
+	if k, ok := n.readClock(); ok {
+		n.refill.init(k)
 	}
 	for _, section := range n.cfg.Inactive {
 		n.log.Info("accepted, but not active in this version", "section", section)

@@ -2,6 +2,8 @@ package node
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,8 +15,8 @@ import (
 const (
 	tickEvery   = 5 * time.Millisecond
 	mostPerTick = 100 * time.Millisecond // a process that slept pays no arrears
-	speedWindow = time.Second
-	speedEvery  = 50 * time.Millisecond
+	speedWindow = 500 * time.Millisecond
+	speedEvery  = 25 * time.Millisecond
 	ppm         = 1_000_000
 	growthSlack = 10 * time.Second // of a component between two hearings, beside 1.1 × the time
 )
@@ -28,26 +30,31 @@ type refill struct {
 
 	paused atomic.Bool // the operator's: the shown readings stand still, the own components go on
 
-	mu       sync.Mutex // guards what follows; takes never lock it
-	clock    crdt.Clock
-	heard    map[string]hearing
-	reports  map[string]report
-	seen     map[string]time.Time // members, since when this process knows them
-	started  time.Time
-	last     time.Time
-	rest     [crdt.Policies]int64 // of the division by a grant's den
-	grants   [crdt.Policies]grant
-	steady   bool            // established, see authorise
-	complete bool            // all components are known that some reachable peer knows
-	near     map[string]bool // members reachable at the last tick
-	stopping bool
-	samples  []sample
-	speeds   [crdt.Policies]float64
+	mu         sync.Mutex // guards what follows; takes never lock it
+	clock      crdt.Clock
+	heard      map[string]hearing
+	reports    map[string]report
+	seen       map[string]time.Time // members, since when this process knows them
+	confirmed  map[string]bool      // members with a vote, see authorise
+	met        map[string]bool      // members known to know this node
+	introduced bool                 // to all members, once
+	started    time.Time
+	last       time.Time
+	rest       [crdt.Policies]int64 // of the division by a grant's den
+	grants     [crdt.Policies]grant
+	steady     bool            // established, see authorise
+	complete   bool            // all components are known that some reachable peer knows
+	near       map[string]bool // members reachable at the last tick
+	stopping   bool
+	samples    []sample
+	speeds     [crdt.Policies]float64
 }
 
-// hearing is when a node's components last grew, and how fast they were growing.
+// hearing is when a node's components last grew, whose frame told, and how fast they were
+// growing.
 type hearing struct {
 	at     time.Time
+	from   string
 	speeds [crdt.Policies]uint32 // ppm of real time
 }
 
@@ -56,11 +63,18 @@ type sample struct {
 	shown crdt.Components
 }
 
-func (r *refill) init(clock crdt.Clock) {
+func (r *refill) init(k knowledge) {
+	clock := k.Clock
 	r.clock = clock
 	r.heard = make(map[string]hearing)
 	r.reports = make(map[string]report)
 	r.seen = make(map[string]time.Time)
+	r.met = make(map[string]bool)
+	r.confirmed = make(map[string]bool)
+	for _, node := range k.Confirmed {
+		r.confirmed[node] = true
+	}
+	r.introduced = k.Introduced
 	for p := range r.shown {
 		r.shown[p].Store(int64(clock.Sum(crdt.Policy(p))))
 	}
@@ -117,8 +131,12 @@ func (r *refill) decide(now time.Time, v *gossip.View, lease time.Duration) (cha
 			r.seen[v.Members[i].Node] = now
 		}
 	}
-	a := authorise(v, r.reports, now, lease, func(node string) time.Time { return r.seen[node] }, r.steady)
-	r.steady = (a.shown || r.steady) && a.grants[crdt.Share].num > 0 && (a.majority || a.single)
+	a := authorise(evidence{
+		view: v, now: now, lease: lease, reports: r.reports, since: func(node string) time.Time { return r.seen[node] },
+		established: r.steady, confirmed: r.confirmed, met: r.met, introduced: r.introduced,
+	})
+	r.steady = (a.shown || r.steady) && a.grants[crdt.Open].num > 0 && (a.majority || a.single)
+	r.confirmed, r.met, r.introduced = a.confirmed.names(v), a.met.names(v), a.introduced
 	if r.stopping {
 		a.grants = [crdt.Policies]grant{}
 	}
@@ -159,7 +177,7 @@ func (r *refill) show(now time.Time, self string, doubt time.Duration) {
 		since := int64(min(now.Sub(h.at), doubt))
 		for p := range sum {
 			sum[p] += c[p]
-			if ok && node != self {
+			if ok && node != self && r.near[h.from] {
 				sum[p] += crdt.Instant(since * int64(h.speeds[p]) / ppm)
 			}
 		}
@@ -217,7 +235,7 @@ func (r *refill) hear(from string, h *header, writer uint64, now time.Time) erro
 			}
 		}
 	}
-	r.reports[from] = report{writer: writer, roster: h.roster, reach: h.reach, covers: h.covers}
+	r.reports[from] = report{writer: writer, roster: h.roster, reach: h.reach, covers: h.covers, confirmed: h.confirmed}
 	if !r.near[from] {
 		return nil
 	}
@@ -228,7 +246,7 @@ func (r *refill) hear(from string, h *header, writer uint64, now time.Time) erro
 			}
 		}
 		if r.clock.Join(rec.node, rec.clock) || rec.node == from {
-			r.heard[rec.node] = hearing{now, rec.speeds}
+			r.heard[rec.node] = hearing{now, from, rec.speeds}
 		}
 	}
 	r.complete = r.complete || len(r.clock) >= h.known
@@ -273,15 +291,22 @@ func (r *refill) isStopping() bool {
 	return r.stopping
 }
 
-// snapshot copies the clock, for the disk.
-func (r *refill) snapshot() crdt.Clock {
+// knowledge is what a restart must not forget.
+type knowledge struct {
+	Clock      crdt.Clock `json:"clock"`
+	Confirmed  []string   `json:"confirmed,omitempty"` // none after a goodbye: who comes back is a newcomer
+	Introduced bool       `json:"introduced,omitempty"`
+}
+
+func (r *refill) knowledge() knowledge {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	c := make(crdt.Clock, len(r.clock))
-	for node, v := range r.clock {
-		c[node] = v
+	k := knowledge{Clock: maps.Clone(r.clock)}
+	if !r.stopping {
+		k.Introduced = r.introduced
+		k.Confirmed = slices.Sorted(maps.Keys(r.confirmed))
 	}
-	return c
+	return k
 }
 
 // stop ends this node's part; the shown readings go on with what peers add.
