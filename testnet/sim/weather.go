@@ -143,14 +143,20 @@ func (w *Weather) delay() time.Duration {
 
 // links sets the delay between regions, and a tenth of it within.
 func (w *Weather) links(c *Cluster) {
+	c.Net.Default(w.Link)
+	for _, m := range c.Machines {
+		w.neighbours(c, m)
+	}
+}
+
+// neighbours gives a machine its links within its region.
+func (w *Weather) neighbours(c *Cluster, m *Machine) {
 	near := w.Link
 	near.Delay, near.Jitter = w.Link.Delay/10, w.Link.Jitter/10
-	c.Net.Default(w.Link)
-	for _, a := range c.Machines {
-		for _, b := range c.Machines {
-			if a.Region == b.Region && a != b {
-				c.Net.Link(a.Addr, b.Addr, near)
-			}
+	for _, o := range c.Machines {
+		if o.Region == m.Region && o != m {
+			c.Net.Link(o.Addr, m.Addr, near)
+			c.Net.Link(m.Addr, o.Addr, near)
 		}
 	}
 }
@@ -326,20 +332,8 @@ func (w *Weather) join(c *Cluster) {
 	}
 	m := c.Add(w.Regions[w.random.IntN(w.Nodes)])
 	w.note(c, "a newcomer: %s in %s", m.Name, m.Region)
-	w.links2(c, m)
+	w.neighbours(c, m)
 	w.restart(c, m)
-}
-
-// links2 gives a newcomer its links.
-func (w *Weather) links2(c *Cluster, m *Machine) {
-	near := w.Link
-	near.Delay, near.Jitter = w.Link.Delay/10, w.Link.Jitter/10
-	for _, o := range c.Machines {
-		if o.Region == m.Region && o != m {
-			c.Net.Link(o.Addr, m.Addr, near)
-			c.Net.Link(m.Addr, o.Addr, near)
-		}
-	}
 }
 
 // forget gives up on a machine that is down.
