@@ -24,7 +24,7 @@ type server struct {
 	reload  *reloader
 	admin   adminGate
 	exact   map[string]*route // by path
-	prefix  []*route          // by longest-lived prefix: /v1/take/ first
+	prefix  []*route          // by the path up to the first brace; takes first
 	unknown *route
 }
 
