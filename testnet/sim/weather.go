@@ -37,7 +37,7 @@ type Weather struct {
 func NewWeather(seed uint64, nodes int) *Weather {
 	r := rand.New(rand.NewPCG(seed, 0x5eed))
 	w := &Weather{
-		Seed: seed, Nodes: nodes, Lasts: 40 * time.Second, Calm: seed%5 == 0, random: r,
+		Seed: seed, Nodes: nodes, Lasts: 30 * time.Second, Calm: seed%5 == 0, random: r,
 		cut: make(map[int][][2]*Machine), since: make(map[int]time.Duration),
 		paused: make(map[*Machine]bool), waiting: make(map[*Machine]bool), gone: make(map[*Machine]bool),
 	}
@@ -167,7 +167,7 @@ func (w *Weather) events(c *Cluster) (events []Event) {
 		return nil
 	}
 	start := c.Now()
-	for at := time.Second; at < w.Lasts-time.Second; at += time.Duration(1+w.random.IntN(6)) * time.Second {
+	for at := time.Second; at < w.Lasts-time.Second; at += time.Duration(1+w.random.IntN(4)) * time.Second {
 		events = append(events, Event{At: start + at, Do: func() { w.happen(c) }})
 	}
 	// What was cut heals, and who is down comes back, some time later.
