@@ -99,7 +99,8 @@ func (s *Set) SameLimit(o *Set, name string) bool {
 }
 
 // Supersedes is the order of sets: the higher version, then the larger hash; of equal
-// definitions the one brought first, so that every node ends with the same bytes.
+// definitions the one brought last, so that every node ends with the same bytes. (The first
+// one would be a file's own set, which nobody brought: From 0, and every epoch begun anew.)
 func (s *Set) Supersedes(o *Set) bool {
 	switch {
 	case o == nil:
@@ -109,7 +110,7 @@ func (s *Set) Supersedes(o *Set) bool {
 	case s.hash != o.hash:
 		return s.hash > o.hash
 	case s.From != o.From:
-		return slices.Compare(s.From[:], o.From[:]) < 0
+		return slices.Compare(s.From[:], o.From[:]) > 0
 	}
 	return bytes.Compare(s.wire, o.wire) < 0
 }

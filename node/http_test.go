@@ -320,7 +320,7 @@ func TestClusterAndLimitsHaveTheirBodies(t *testing.T) {
 		}
 	}
 	a = n.call(t, "GET", "/v1/limits", "")
-	if !strings.HasPrefix(a.body, `{"version":0,"limits":[{"name":"per-user","capacity":100,"refill_rate":10,`) {
+	if !strings.HasPrefix(a.body, `{"version":0,"limits":[{"name":"per-api-key","capacity":10000,"refill_rate":166.66666666666666,`) {
 		t.Errorf("%s", a.body)
 	}
 }

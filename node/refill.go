@@ -15,6 +15,7 @@ import (
 const (
 	tickEvery   = 5 * time.Millisecond
 	mostArrears = 100 * time.Millisecond // for a process that slept, see tick
+	decideEvery = 25 * time.Millisecond  // how late a lease's end may be seen
 	speedWindow = 500 * time.Millisecond
 	speedEvery  = 25 * time.Millisecond
 	ppm         = 1_000_000
@@ -42,6 +43,9 @@ type refill struct {
 	last       time.Time
 	rest       [crdt.Policies]int64 // of the division by a grant's den
 	grants     [crdt.Policies]grant
+	decided    time.Time
+	view       *gossip.View    // of the last decision
+	fresh      bool            // something else has changed since that it depends on
 	steady     bool            // established, see authorise
 	complete   bool            // all components are known that some reachable peer knows
 	near       map[string]bool // members reachable at the last tick
@@ -115,12 +119,14 @@ func (r *refill) tick(now time.Time, v *gossip.View, lease, doubt time.Duration)
 	passed := now.Sub(r.last)
 	r.last = now
 	if passed > lease/2 {
-		r.steady = false
+		r.steady, r.fresh = false, true
 		r.local.Add(int64(passed - mostArrears)) // backups do not stand still
 		passed = mostArrears
 	}
 	r.local.Add(int64(max(passed, 0)))
-	changed = r.decide(now, v, lease)
+	if r.fresh || v != r.view || now.Sub(r.decided) >= decideEvery {
+		changed = r.decide(now, v, lease)
+	}
 	r.add(v.Self, passed)
 	if !r.paused.Load() {
 		r.show(now, v.Self, doubt)
@@ -131,6 +137,7 @@ func (r *refill) tick(now time.Time, v *gossip.View, lease, doubt time.Duration)
 
 // decide renews the authority, and tells whether what this node adds has changed.
 func (r *refill) decide(now time.Time, v *gossip.View, lease time.Duration) (changed bool) {
+	r.decided, r.view, r.fresh = now, v, false
 	for i := range v.Members {
 		if _, ok := r.seen[v.Members[i].Node]; !ok {
 			r.seen[v.Members[i].Node] = now
@@ -241,6 +248,7 @@ func (r *refill) hear(from string, h *header, writer uint64, now time.Time) erro
 		}
 	}
 	r.reports[from] = report{writer: writer, roster: h.roster, reach: h.reach, covers: h.covers, confirmed: h.confirmed}
+	r.fresh = true
 	if !r.near[from] {
 		return nil
 	}
@@ -318,5 +326,5 @@ func (r *refill) knowledge() knowledge {
 func (r *refill) stop() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.stopping = true
+	r.stopping, r.fresh = true, true
 }

@@ -61,6 +61,9 @@ func (p *replica) Pack(dst []byte, ids []uint32, max int) ([]byte, int) {
 func (p *replica) packSet() {
 	p.n.limitsMu.Lock()
 	defer p.n.limitsMu.Unlock()
+	if !p.n.settled.Load() && !p.n.adopted {
+		return // so far only our file says so: it knows nothing of the epochs that the cluster is in
+	}
 	p.packer.Set(p.n.newest())
 }
 

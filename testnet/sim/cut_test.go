@@ -49,7 +49,6 @@ func cutStory(t *testing.T, lasts time.Duration, cut func(c *sim.Cluster, lone, 
 		lone, rest := c.Machines[2:], c.Machines[:2]
 		quorum, half := sim.ID{Limit: "quorum", Key: "k"}, sim.ID{Limit: "share", Key: "k"}
 		flows := []*sim.Flow{{ID: quorum, PerSecond: 900, Even: true}, {ID: half, PerSecond: 900, Even: true}}
-		idle := sim.ID{Limit: "quorum", Key: "idle"}
 		from := c.Now()
 		at := from + 5*time.Second
 		c.Run(10*time.Second+lasts, flows,
@@ -88,7 +87,6 @@ func cutStory(t *testing.T, lasts time.Duration, cut func(c *sim.Cluster, lone, 
 		if minority && lasts > lease+2*time.Second && backup == 0 {
 			t.Error("the backup bucket served nothing")
 		}
-		_ = idle
 		c.Run(5*time.Second, nil)
 		for _, m := range c.Machines {
 			for _, id := range []sim.ID{quorum, half} {

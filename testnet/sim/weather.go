@@ -37,7 +37,7 @@ type Weather struct {
 func NewWeather(seed uint64, nodes int) *Weather {
 	r := rand.New(rand.NewPCG(seed, 0x5eed))
 	w := &Weather{
-		Seed: seed, Nodes: nodes, Lasts: 60 * time.Second, Calm: seed%5 == 0, random: r,
+		Seed: seed, Nodes: nodes, Lasts: 30 * time.Second, Calm: seed%5 == 0, random: r,
 		cut: make(map[int][][2]*Machine), since: make(map[int]time.Duration),
 		paused: make(map[*Machine]bool), waiting: make(map[*Machine]bool), gone: make(map[*Machine]bool),
 	}
@@ -143,14 +143,20 @@ func (w *Weather) delay() time.Duration {
 
 // links sets the delay between regions, and a tenth of it within.
 func (w *Weather) links(c *Cluster) {
+	c.Net.Default(w.Link)
+	for _, m := range c.Machines {
+		w.neighbours(c, m)
+	}
+}
+
+// neighbours gives a machine its links within its region.
+func (w *Weather) neighbours(c *Cluster, m *Machine) {
 	near := w.Link
 	near.Delay, near.Jitter = w.Link.Delay/10, w.Link.Jitter/10
-	c.Net.Default(w.Link)
-	for _, a := range c.Machines {
-		for _, b := range c.Machines {
-			if a.Region == b.Region && a != b {
-				c.Net.Link(a.Addr, b.Addr, near)
-			}
+	for _, o := range c.Machines {
+		if o.Region == m.Region && o != m {
+			c.Net.Link(o.Addr, m.Addr, near)
+			c.Net.Link(m.Addr, o.Addr, near)
 		}
 	}
 }
@@ -161,7 +167,7 @@ func (w *Weather) events(c *Cluster) (events []Event) {
 		return nil
 	}
 	start := c.Now()
-	for at := time.Second; at < w.Lasts-time.Second; at += time.Duration(1+w.random.IntN(6)) * time.Second {
+	for at := time.Second; at < w.Lasts-time.Second; at += time.Duration(1+w.random.IntN(4)) * time.Second {
 		events = append(events, Event{At: start + at, Do: func() { w.happen(c) }})
 	}
 	// What was cut heals, and who is down comes back, some time later.
@@ -326,20 +332,8 @@ func (w *Weather) join(c *Cluster) {
 	}
 	m := c.Add(w.Regions[w.random.IntN(w.Nodes)])
 	w.note(c, "a newcomer: %s in %s", m.Name, m.Region)
-	w.links2(c, m)
+	w.neighbours(c, m)
 	w.restart(c, m)
-}
-
-// links2 gives a newcomer its links.
-func (w *Weather) links2(c *Cluster, m *Machine) {
-	near := w.Link
-	near.Delay, near.Jitter = w.Link.Delay/10, w.Link.Jitter/10
-	for _, o := range c.Machines {
-		if o.Region == m.Region && o != m {
-			c.Net.Link(o.Addr, m.Addr, near)
-			c.Net.Link(m.Addr, o.Addr, near)
-		}
-	}
 }
 
 // forget gives up on a machine that is down.
