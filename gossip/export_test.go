@@ -62,3 +62,6 @@ func Forge(y Forgery) []byte {
 	}
 	return seal(b)
 }
+
+// Hold runs f while the loop waits.
+func (g *Gossip) Hold(f func()) { g.net.Load().do(func(*loop) { f() }) }

@@ -2,6 +2,7 @@ package gossip_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -235,24 +236,53 @@ func TestNotYetComesAgain(t *testing.T) {
 	})
 }
 
-func TestLogIsBoundedAndALaggardGetsADump(t *testing.T) {
+func TestLogsStayBounded(t *testing.T) {
 	story(t, 9, 3, func(t *testing.T, c *cluster, ns []*node) {
 		for _, n := range ns[:2] {
 			c.net.Cut(n.addr, ns[2].addr)
 		}
-		for step := range 130 { // 2,600,000 changes of 20,000 items, and as many relayed ones
+		for step := range 130 { // 2,600,000 changes of 20,000 items, and as many that b could relay
 			for key := range uint32(20_000) {
 				ns[0].set(key, uint64(step+1))
 			}
 			time.Sleep(time.Second)
 		}
-		for _, n := range ns[:2] {
-			if listed := n.Listed(); listed > 2_000_000 {
-				t.Errorf("%s lists %d changes", n.addr, listed)
+		for i, bound := range []int{60_000, 2_000_000} { // a's own log forgets what is superseded
+			if listed := ns[i].Listed(); listed > bound {
+				t.Errorf("%s lists %d changes", ns[i].addr, listed)
 			}
+		}
+		if ns[1].Stats().FramesDropped["log"] == 0 {
+			t.Error("what the bound cut off was not counted")
 		}
 		c.net.HealAll()
 		c.equal(10 * time.Second)
+	})
+}
+
+func TestWhoFellBelowTheLogsFetchesEverything(t *testing.T) {
+	story(t, 9, 3, func(t *testing.T, c *cluster, ns []*node) {
+		for _, n := range ns[:2] {
+			c.net.Cut(n.addr, ns[2].addr)
+		}
+		for key := range uint32(1000) {
+			ns[0].set(key, 3)
+		}
+		time.Sleep(10 * time.Second)
+		ns[0].CutLogs()
+		ns[1].CutLogs()
+		c.net.HealAll()
+		c.equal(5 * time.Second)
+		if v := ns[2].View(); !strings.Contains(v.PhaseNote, "again") || v.Phase != gossip.Synced {
+			t.Errorf("%v, %q", v.Phase, v.PhaseNote)
+		}
+		ns[0].set(5, 9)
+		c.equal(time.Second)
+		for _, n := range ns {
+			if r := n.Stats().Repairs; r != 0 {
+				t.Errorf("%d repairs", r)
+			}
+		}
 	})
 }
 
