@@ -31,7 +31,7 @@ type toy struct {
 	dirty   map[uint32]bool
 	later   func(key uint32) bool // true: refuse with ErrLater
 	hear    func(node string, first bool) error
-	unpacks int
+	bare    int // headers heard that were empty: forged
 }
 
 func newToy() *toy { return &toy{ids: map[uint32]uint32{}, dirty: map[uint32]bool{}} }
@@ -103,7 +103,6 @@ func (s *toy) Pack(dst []byte, ids []uint32, max int) ([]byte, int) {
 func (s *toy) Unpack(b []byte, ids []uint32) (out []uint32, learnt int, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.unpacks++
 	if len(b)%12 != 0 {
 		return ids, 0, errors.New("toy: odd payload")
 	}
@@ -125,9 +124,12 @@ func (s *toy) Unpack(b []byte, ids []uint32) (out []uint32, learnt int, err erro
 
 func (s *toy) Header(dst []byte, peer string) []byte { return append(dst, "for "+peer...) }
 
-func (s *toy) Heard(node string, _ []byte, first bool) error {
+func (s *toy) Heard(node string, header []byte, first bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if len(header) == 0 {
+		s.bare++
+	}
 	if s.hear != nil {
 		return s.hear(node, first)
 	}

@@ -62,3 +62,9 @@ func Forge(y Forgery) []byte {
 	}
 	return seal(b)
 }
+
+// Hold runs f while the loop waits.
+func (g *Gossip) Hold(f func()) { g.net.Load().do(func(*loop) { f() }) }
+
+// Alive is how many nodes memberlist holds alive, ourselves included.
+func (g *Gossip) Alive() int { return len(g.net.Load().living()) }

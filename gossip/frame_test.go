@@ -98,6 +98,14 @@ func TestEveryDamagedFrameIsRefused(t *testing.T) {
 	}
 }
 
+func TestLongVarintsAreRefused(t *testing.T) {
+	for _, b := range [][]byte{{0x80, 0}, {0x81, 0}, {0xff, 0x80, 0}} {
+		if r := (reader{b: b}); r.uvarint() != 0 || !r.bad {
+			t.Errorf("taken: %x", b)
+		}
+	}
+}
+
 // FuzzDecodeFrame: no input crashes the decoder, and what it takes is what an encoder wrote.
 // The fuzzer's input gets a right checksum, else it would never come past it.
 func FuzzDecodeFrame(f *testing.F) {

@@ -2,10 +2,7 @@ package gossip
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
-	"maps"
 	"slices"
 	"time"
 
@@ -13,12 +10,11 @@ import (
 )
 
 const (
-	inboxLen    = 4096
-	rostersLen  = 64
-	batch       = 256 // frames taken in between two looks at the clock
-	flushFor    = 2 * time.Second
-	leaveRounds = 4 // ticks in which a leaver says so
-	housekeep   = time.Second
+	inboxLen   = 4096
+	rostersLen = 64
+	batch      = 256 // frames taken in between two looks at the clock
+	housekeep  = time.Second
+	maxStamps  = 8192 // drains whose time is kept, for the lag
 )
 
 // loop is the protocol state. One goroutine, Run's, owns all of it.
@@ -32,6 +28,7 @@ type loop struct {
 
 	start time.Time // zero of our send times
 	sent  uint64    // newest send time
+	seq   uint64    // of our newest frame, to whomever: a peer's next incarnation heard those to its last one
 	now   time.Time
 
 	roster     roster
@@ -48,7 +45,6 @@ type loop struct {
 	peers   []*peer // sorted by node
 	byNode  map[string]*peer
 	version uint64 // of our newest change
-	seq     uint64 // of our newest frame, to whomever: a peer's next incarnation heard those to its last one
 	stamps  []stamp
 	vec     vector
 	logs    map[uint64]*changelog
@@ -184,119 +180,6 @@ func (l *loop) tick() {
 	l.publish()
 }
 
-// merge joins es into the roster and does what follows from it.
-func (l *loop) merge(es []entry) {
-	changed, cut := l.roster.join(es)
-	if cut > 0 {
-		l.g.counts.dropped[dropRoster].Add(uint64(cut))
-	}
-	if changed {
-		l.rosterChanged()
-		l.checkSelf()
-	}
-}
-
-// rosterChanged follows the roster with everything that is derived from it.
-func (l *loop) rosterChanged() {
-	es := l.roster.sorted()
-	l.fpAll, l.fpJoined = fingerprints(es)
-	l.rosterWire = appendEntries(nil, es)
-	wire := l.rosterWire
-	l.net.roster.Store(&wire)
-	if me, ok := l.roster[l.cfg.Node]; !ok || me.State != Forgotten {
-		l.saveLater(es)
-	}
-	old := l.byNode
-	l.byNode = make(map[string]*peer, len(es))
-	l.peers = l.peers[:0]
-	for _, e := range es {
-		if e.Node == l.cfg.Node || e.State != Joined {
-			continue
-		}
-		p := old[e.Node]
-		if p == nil || p.entry != e {
-			p = l.rejoined(p, e)
-		}
-		l.byNode[e.Node] = p
-		l.peers = append(l.peers, p)
-	}
-}
-
-// rejoined is the peer for entry e, which was p (nil: nobody) so far.
-func (l *loop) rejoined(p *peer, e entry) *peer {
-	round := l.cfg.RoundWAN
-	if e.Region == l.cfg.Region {
-		round = l.cfg.RoundRegion
-	}
-	fresh := newPeer(e, round, l.now)
-	if p == nil || p.Writer != e.Writer {
-		return fresh
-	}
-	p.entry, p.address, p.round = e, fresh.address, round
-	return p
-}
-
-// saveLater hands the roster to the saver; an older one still waiting there is replaced.
-func (l *loop) saveLater(es []entry) {
-	if !l.claimed { // nothing of ours yet: a start that fails leaves the file as it was
-		return
-	}
-	select {
-	case <-l.save:
-	default:
-	}
-	l.save <- es
-}
-
-// checkSelf looks whether our own entry is still ours.
-func (l *loop) checkSelf() {
-	me, ok := l.roster[l.cfg.Node]
-	if !l.claimed || !ok || me.State == Joined && me.Writer == l.cfg.Writer {
-		return
-	}
-	switch {
-	case me.State == Forgotten:
-		l.fatal = ErrForgotten
-	case me.Writer == l.cfg.Writer: // left, by our own doing
-	case !l.checking:
-		l.checking = true
-		l.net.suspect(me)
-	}
-}
-
-// claim puts us into the roster with a counter above all that we know.
-func (l *loop) claim() {
-	me, known := l.roster[l.cfg.Node]
-	if known && me.State == Forgotten && l.hadFile && !l.claimed {
-		l.fatal = ErrForgotten
-		return
-	}
-	first := !l.claimed
-	l.claimed = true
-	others := len(l.peers) > 0
-	l.founded = l.founded || first && len(l.roster) == 0
-	l.merge([]entry{{Node: l.cfg.Node, Region: l.cfg.Region, Addr: l.addr, Writer: l.cfg.Writer,
-		Counter: l.roster.next(), State: Joined}})
-	l.vec.raise(l.cfg.Writer, l.version)
-	if first {
-		l.sync.begin(l, others)
-	}
-}
-
-func (l *loop) forget(node string) error {
-	e, ok := l.roster[node]
-	switch {
-	case node == l.cfg.Node:
-		return errors.New("gossip: a node cannot forget itself: stop it, it leaves")
-	case !ok || e.State == Forgotten:
-		return fmt.Errorf("%w: %q", ErrUnknown, node)
-	}
-	e.State, e.Counter = Forgotten, l.roster.next()
-	l.merge([]entry{e})
-	l.publish()
-	return nil
-}
-
 // drain numbers what this node changed since the last time.
 func (l *loop) drain() {
 	l.ids = l.st.Drain(l.ids[:0])
@@ -324,8 +207,6 @@ func (l *loop) changed(ids []uint32) {
 	l.stamps = append(l.stamps, stamp{l.version, l.now})
 }
 
-const maxStamps = 8192
-
 // lag is the age of our oldest change that p has not acknowledged.
 func (l *loop) lag(p *peer) time.Duration {
 	has := p.has[l.cfg.Writer]
@@ -339,79 +220,4 @@ func (l *loop) lag(p *peer) time.Duration {
 		return 0
 	}
 	return max(l.now.Sub(l.stamps[i].at), 1)
-}
-
-// publish makes the view of this moment.
-func (l *loop) publish() {
-	v := &View{At: l.now, Self: l.cfg.Node, Roster: l.fpJoined, Phase: l.phase, Founded: l.founded, PhaseNote: l.note}
-	for _, name := range slices.Sorted(maps.Keys(l.roster)) {
-		m := l.member(l.roster[name])
-		v.Known = append(v.Known, m)
-		if m.State == Joined {
-			v.Members = append(v.Members, m)
-		}
-	}
-	l.g.view.Store(v)
-}
-
-func (l *loop) member(e entry) Member {
-	m := Member{Node: e.Node, Region: e.Region, Addr: e.Addr, Writer: e.Writer, Counter: e.Counter, State: e.State}
-	if e.Node == l.cfg.Node {
-		m.ProvenAt, m.HeardAt = l.now, l.now
-		return m
-	}
-	p := l.byNode[e.Node]
-	if p == nil {
-		return m
-	}
-	m.HeardAt, m.RTT, m.Skew, m.Lag = p.heardAt, p.rtt, p.skew, l.lag(p)
-	if p.proven > 0 {
-		m.ProvenAt = l.start.Add(time.Duration(p.proven - 1))
-	}
-	return m
-}
-
-// leaver is the end of a run: flush, say goodbye, stop.
-type leaver struct {
-	until   time.Time
-	version uint64 // of our last own change: what is relayed meanwhile others can tell, too
-	said    int
-}
-
-func (v *leaver) begin(l *loop) {
-	l.now = time.Now()
-	l.drain()
-	v.until, v.version = l.now.Add(flushFor), l.version
-}
-
-// tick reports that all is done.
-func (v *leaver) tick(l *loop) bool {
-	if !l.claimed {
-		return true
-	}
-	if v.said == 0 && (l.flushed(v.version) || l.now.After(v.until)) {
-		e := l.roster[l.cfg.Node]
-		e.State, e.Counter = Left, l.roster.next()
-		v.said = 1
-		l.merge([]entry{e})
-		l.publish()
-	}
-	for _, p := range l.peers {
-		p.next = l.now // every peer, every tick: a leaver has no time for rounds
-	}
-	if v.said > 0 {
-		v.said++
-	}
-	return v.said > leaveRounds
-}
-
-// flushed says that every peer that still hears us has our changes up to version.
-func (l *loop) flushed(version uint64) bool {
-	for _, p := range l.peers {
-		alive := p.proven > 0 && l.now.Sub(l.start)-time.Duration(p.proven) < l.cfg.Lease
-		if alive && p.has[l.cfg.Writer] < version {
-			return false
-		}
-	}
-	return true
 }

@@ -277,6 +277,13 @@ func TestKeysRotateWithoutACut(t *testing.T) {
 		if d := c.nodes[0].Stats().FramesDropped["key"]; d != 0 {
 			t.Errorf("%d frames lost in the rotation", d)
 		}
+		cfg := c.config(2)
+		cfg.Keys, cfg.Seeds, cfg.FoundAfter = [][]byte{old}, []string{address(0)}, time.Hour
+		c.start(address(2), cfg)
+		time.Sleep(5 * time.Second)
+		if c.nodes[0].Stats().FramesDropped["key"] == 0 || c.nodes[0].Alive() != 2 {
+			t.Error("the old key still opens the door")
+		}
 		if c.nodes[0].SetKeys(nil) == nil || c.nodes[0].SetKeys([][]byte{{1}}) == nil {
 			t.Error("bad keys were taken")
 		}

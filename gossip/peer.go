@@ -130,6 +130,7 @@ func (p *peer) raise(writer, version uint64, now time.Time) {
 		return
 	}
 	p.has[writer] = version
+	p.behind = false // until the next round finds it so again
 	if f := p.flows[writer]; f != nil {
 		f.progress, f.backoff = now, 0
 	}

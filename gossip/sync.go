@@ -265,7 +265,7 @@ func (l *loop) sendParcel(p *peer, c *parcel) {
 // packDump packs the next chunk's payload; it is the last one when d.done is set.
 func (l *loop) packDump(d *dump) []byte {
 	for {
-		for !d.scanned && len(d.ids) < scanBatch {
+		for fill := int(maxChunk / l.pack.avg); !d.scanned && len(d.ids) <= fill; {
 			d.ids, d.cursor = l.st.Scan(d.cursor, d.ids, scanBatch)
 			d.scanned = d.cursor == 0
 		}

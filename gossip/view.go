@@ -1,6 +1,10 @@
 package gossip
 
-import "time"
+import (
+	"maps"
+	"slices"
+	"time"
+)
 
 // Phase is how far a node has come.
 type Phase uint8
@@ -48,4 +52,34 @@ type Member struct {
 	Lag                time.Duration // age of the oldest change of ours that it has not acknowledged
 	RTT                time.Duration // smoothed; 0: unknown
 	Skew               time.Duration // its wall clock less ours, corrected by half the RTT
+}
+
+// publish makes the view of this moment.
+func (l *loop) publish() {
+	v := &View{At: l.now, Self: l.cfg.Node, Roster: l.fpJoined, Phase: l.phase, Founded: l.founded, PhaseNote: l.note}
+	for _, name := range slices.Sorted(maps.Keys(l.roster)) {
+		m := l.member(l.roster[name])
+		v.Known = append(v.Known, m)
+		if m.State == Joined {
+			v.Members = append(v.Members, m)
+		}
+	}
+	l.g.view.Store(v)
+}
+
+func (l *loop) member(e entry) Member {
+	m := Member{Node: e.Node, Region: e.Region, Addr: e.Addr, Writer: e.Writer, Counter: e.Counter, State: e.State}
+	if e.Node == l.cfg.Node {
+		m.ProvenAt, m.HeardAt = l.now, l.now
+		return m
+	}
+	p := l.byNode[e.Node]
+	if p == nil {
+		return m
+	}
+	m.HeardAt, m.RTT, m.Skew, m.Lag = p.heardAt, p.rtt, p.skew, l.lag(p)
+	if p.proven > 0 {
+		m.ProvenAt = l.start.Add(time.Duration(p.proven - 1))
+	}
+	return m
 }
