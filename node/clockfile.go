@@ -33,8 +33,7 @@ func (n *Node) readClock() (k knowledge, ok bool) {
 	}
 	k, err = decodeClock(raw, err)
 	if err != nil {
-		aside := path + ".damaged"
-		n.log.Error("refill clock on disk not readable: kept aside, peers' is taken", "file", aside, "err", err, "rename", os.Rename(path, aside))
+		n.setAside(path, "refill clock on disk not readable: the peers' is taken", err)
 		return knowledge{}, false
 	}
 	return k, true
@@ -79,9 +78,7 @@ func (n *Node) writeClock() {
 	if err == nil {
 		var raw []byte
 		if raw, err = json.Marshal(clockFile{Refill: known, Sum: checksum(known)}); err == nil {
-			if err = os.WriteFile(path+".new", raw, 0o600); err == nil {
-				err = os.Rename(path+".new", path)
-			}
+			err = replaceFile(path, raw)
 		}
 	}
 	if err != nil {

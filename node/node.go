@@ -46,6 +46,8 @@ type Node struct {
 	indices    map[string]int
 	counts     []*atomic.Int64 // buckets held, by Limit.Index
 	members    membership
+
+	savedLimits *crdt.Set // on disk; the refill loop's
 }
 
 // membership is what limits depend on of the cluster.
@@ -112,8 +114,15 @@ func (n *Node) Run(ctx context.Context) error {
 		return fmt.Errorf("node: %w", err)
 	}
 	defer unlock()
-	if k, ok := n.readClock(); ok {
+	k, ok := n.readClock()
+	if ok {
 		n.refill.init(k)
+	}
+	if set := n.readLimits(); set != nil && len(k.Confirmed) > 1 { // alone, only the file counts
+		n.limitsMu.Lock()
+		n.activate(set)
+		n.savedLimits = set
+		n.limitsMu.Unlock()
 	}
 	for _, section := range n.cfg.Inactive {
 		n.log.Info("accepted, but not active in this version", "section", section)
@@ -151,6 +160,7 @@ func (n *Node) Run(ctx context.Context) error {
 	part("sweep", func() error { n.sweepLoop(inner); return nil }, func() {})
 	err = g.Wait()
 	n.writeClock()
+	n.writeLimits()
 	return err
 }
 
@@ -166,6 +176,7 @@ func (n *Node) refillLoop(ctx context.Context) {
 			n.tick(time.Now())
 		case <-save.C:
 			n.writeClock()
+			n.writeLimits()
 		case <-ctx.Done():
 			return
 		}
