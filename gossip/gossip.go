@@ -204,7 +204,8 @@ func (g *Gossip) SetKeys(keys [][]byte) error {
 
 // Run joins or founds the cluster and replicates until ctx ends; then it flushes what peers
 // have not acknowledged (for at most two seconds), leaves, and stops. Nothing that it
-// started is alive afterwards. It can run once.
+// started is alive afterwards, but that a probe of memberlist's which nobody answers times
+// itself out (twelve seconds at most; it holds no socket). It can run once.
 func (g *Gossip) Run(ctx context.Context) error {
 	if !g.running.CompareAndSwap(false, true) {
 		return errors.New("gossip: Run runs once")
