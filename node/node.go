@@ -4,8 +4,11 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -159,9 +162,27 @@ func (n *Node) Run(ctx context.Context) error {
 	part("refill", func() error { n.refillLoop(inner); return nil }, func() {})
 	part("sweep", func() error { n.sweepLoop(inner); return nil }, func() {})
 	err = g.Wait()
+	if errors.Is(err, gossip.ErrForgotten) {
+		return n.forgotten()
+	}
 	n.writeClock()
 	n.writeLimits()
 	return err
+}
+
+// forgotten puts this node's past aside, as the cluster has forgotten it: the next start is
+// that of a newcomer.
+func (n *Node) forgotten() error {
+	if n.cfg.DataDir == "" {
+		return errors.New("node: the cluster has forgotten this node (POST /-/forget); start it again and it joins empty")
+	}
+	for _, name := range []string{"roster", "clock", "limits"} {
+		path := n.cfg.dataFile(name)
+		if failed := os.Rename(path, path+".forgotten"); failed != nil && !errors.Is(failed, fs.ErrNotExist) {
+			n.log.Error("not put aside", "file", path, "err", failed)
+		}
+	}
+	return errors.New("node: the cluster has forgotten this node (POST /-/forget); its past is put aside in the data directory, start it again and it joins empty")
 }
 
 // refillLoop is the refill daemon.
