@@ -101,6 +101,7 @@ func refillRate(n *Node) float64 { return n.Metric(`openclaw_token_bucket_refill
 // others refill in full; together they never refill more than the rate, nor admit more than
 // the limit; after the heal all is as before, without help.
 func TestOneOfThreeIsCutOff(t *testing.T) {
+	t.Parallel()
 	type cut struct {
 		name   string
 		policy string
