@@ -284,11 +284,11 @@ func (r *refill) speedsNow() [crdt.Policies]float64 {
 	return r.speeds
 }
 
-// own is what this node has added to the clocks.
-func (r *refill) own(self string) crdt.Components {
+// own is what this node has added to the clocks, and up to when.
+func (r *refill) own(self string) (crdt.Components, time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.clock[self]
+	return r.clock[self], r.last
 }
 
 func (r *refill) isStopping() bool {
