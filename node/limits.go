@@ -182,12 +182,12 @@ func (n *Node) adopt(set *crdt.Set) {
 	defer n.limitsMu.Unlock()
 	current := n.newest()
 	switch {
-	case !n.settled.Load() && !n.adopted, set.Supersedes(current):
+	case !n.settled.Load() && !n.adopted.Load(), set.Supersedes(current):
 		if len(n.indices)+len(set.Limits) > maxNames {
 			n.log.Error("limits of the cluster refused: too many names since the start; restart this node")
 			return
 		}
-		n.adopted = true
+		n.adopted.Store(true)
 		n.pending = set
 		if !n.settled.Load() {
 			n.activate(set)

@@ -38,6 +38,7 @@ type Node struct {
 	failoverEnd atomic.Int64  // of n.refill.local, when it switches itself off
 	settled     atomic.Bool   // first sync done, clock known: the file may succeed the cluster's set
 	setDirty    atomic.Bool   // the set of limits is to be sent
+	adopted     atomic.Bool   // a set of the cluster was taken over
 	impossible  atomic.Uint64 // buckets of peers refused as impossible
 	unkept      atomic.Uint64 // buckets of peers for which there was no memory
 
@@ -45,7 +46,6 @@ type Node struct {
 	file       *crdt.Set  // this node's own limits
 	fileLimits []crdt.Definition
 	pending    *crdt.Set // will hold from its From on
-	adopted    bool      // a set of the cluster was taken over
 	indices    map[string]int
 	counts     []*atomic.Int64 // buckets held, by Limit.Index
 	members    membership

@@ -61,7 +61,7 @@ func (p *replica) Pack(dst []byte, ids []uint32, max int) ([]byte, int) {
 func (p *replica) packSet() {
 	p.n.limitsMu.Lock()
 	defer p.n.limitsMu.Unlock()
-	if !p.n.settled.Load() && !p.n.adopted {
+	if !p.n.settled.Load() && !p.n.adopted.Load() {
 		return // so far only our file says so: it knows nothing of the epochs that the cluster is in
 	}
 	p.packer.Set(p.n.newest())
@@ -137,6 +137,9 @@ func (p *replica) Unpack(payload []byte, ids []uint32) ([]uint32, int, error) {
 // join joins one received bucket. The id is 0 where nothing was kept.
 func (n *Node) join(in *crdt.Entry) (id uint32, learnt bool, err error) {
 	l := n.force.Load().byName[string(in.Limit)]
+	if (l == nil || in.Bucket.Epoch != l.terms.Epoch) && !n.settled.Load() && !n.adopted.Load() {
+		return 0, false, gossip.ErrLater // our file's epochs are nobody's: the cluster's set comes first
+	}
 	if l == nil || in.Bucket.Epoch > l.terms.Epoch {
 		if l = n.hasten(in); l == nil {
 			if n.knows(in.Bucket.Epoch) {
