@@ -53,6 +53,9 @@ func (n *Node) takeAtomic(limits []*Limit, reqs []Request) []Decision {
 			n.table.shards[i].mu.Unlock()
 		}
 	}()
+	for i, l := range limits {
+		limits[i] = n.current(l)
+	}
 
 	// Find every bucket first: making one may evict another, so none is looked at before all
 	// are there. A bucket made for this batch is full and could be evicted for the next one;

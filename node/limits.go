@@ -53,8 +53,7 @@ func (n *Node) activate(set *crdt.Set) {
 			if was := old.byName[terms.Name]; was != nil {
 				l.offered = was.granted()
 				if l.prev = was.prev; was.terms.Epoch != terms.Epoch {
-					prev := was.terms
-					l.prev = &prev
+					l.prev = &was.terms
 				}
 			}
 		}
@@ -92,6 +91,10 @@ func (n *Node) rebound() {
 // bound sets what depends on the membership: the debt that is forgiven, and whether idle
 // buckets may go (not while a member is unreachable).
 func (n *Node) bound(l *Limit) {
+	if l.prev != nil {
+		prev := *l.prev // takes read the old one
+		l.prev = &prev
+	}
 	for _, t := range []*crdt.Terms{&l.terms, l.prev} {
 		if t == nil {
 			continue
@@ -130,6 +133,19 @@ func (n *Node) growTallies(limits int) {
 // maxNames bounds how many names of limits a process ever gives an index.
 const maxNames = 1 << 15
 
+var errNames = fmt.Errorf("node: limits have had more than %d names since the start of this node: restart it", maxNames)
+
+// nameable tells whether there is an index for every name of the set. Caller holds limitsMu.
+func (n *Node) nameable(set *crdt.Set) bool {
+	names := len(n.indices)
+	for i := range set.Limits {
+		if _, ok := n.indices[set.Limits[i].Name]; !ok {
+			names++
+		}
+	}
+	return names <= maxNames
+}
+
 // Replace proposes the limits of a newly read file to the cluster. They come into force
 // if their version is higher than the set's in force; else drift shows.
 func (n *Node) Replace(limits []crdt.Definition, version uint64) error {
@@ -161,6 +177,9 @@ func (n *Node) propose() error {
 	if err != nil {
 		return fmt.Errorf("node: %w", err)
 	}
+	if !n.nameable(set) {
+		return errNames
+	}
 	n.pending = set
 	n.setDirty.Store(true)
 	n.log.Info("limits proposed to the cluster", "version", set.Version)
@@ -183,8 +202,8 @@ func (n *Node) adopt(set *crdt.Set) {
 	current := n.newest()
 	switch {
 	case !n.settled.Load() && !n.adopted.Load(), set.Supersedes(current):
-		if len(n.indices)+len(set.Limits) > maxNames {
-			n.log.Error("limits of the cluster refused: too many names since the start; restart this node")
+		if !n.nameable(set) {
+			n.log.Error("limits of the cluster refused", "err", errNames)
 			return
 		}
 		n.adopted.Store(true)

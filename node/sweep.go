@@ -12,11 +12,11 @@ const maxDeadSlots = 32
 // sweep goes over one shard: it forgets buckets that the eviction rule calls absent and
 // those of removed limits, converts what a new definition left, and starts generations.
 func (n *Node) sweep(i int) {
-	force := n.force.Load()
 	v := n.gossip.View()
 	s := &n.table.shards[i]
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	force := n.force.Load() // under the lock: see current
 	s.each(func(e *entry, place uint32) {
 		l := force.at(e)
 		if l == nil {

@@ -67,6 +67,7 @@ func (n *Node) take(l *Limit, key string, cost int64) Decision {
 	h := n.table.hash(uint16(l.Index), key)
 	s := n.table.shard(h)
 	s.mu.Lock()
+	l = n.current(l)
 	e, place := n.meet(s, l, h, key)
 	if e == nil {
 		s.mu.Unlock()
@@ -84,6 +85,7 @@ func (n *Node) takeOverflow(l *Limit, cost int64) Decision {
 	s := n.table.shard(h)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	l = n.current(l)
 	e, place := n.meet(s, l, h, "")
 	if e == nil { // the shard itself is full
 		return Decision{Limit: l, Cost: cost, RetryAfter: n.patience(l, crdt.Milli(cost)*crdt.Token)}
@@ -134,6 +136,16 @@ func (n *Node) patience(l *Limit, m crdt.Milli) time.Duration {
 // slot is what a bucket's new slot is to be called.
 func (n *Node) slot() crdt.SlotID {
 	return crdt.SlotID{Writer: n.writer, Serial: n.serial.Load()}
+}
+
+// current is the definition of l's limit that holds now, and l itself once it is removed. The
+// caller holds the lock of a shard and so sees none older than any of its buckets obeys:
+// under an older one it would undo a conversion, and open a slot that it has used before.
+func (n *Node) current(l *Limit) *Limit {
+	if now := n.force.Load().byID[l.Index]; now != nil {
+		return now
+	}
+	return l
 }
 
 // meet finds the key's bucket and brings it up to the limit's terms, or makes a full one.
@@ -212,6 +224,7 @@ func (n *Node) Credit(limit, key string, tokens int64) (Decision, error) {
 	s := n.table.shard(h)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	l = n.current(l)
 	d := Decision{Allowed: true, Limit: l, Cost: tokens, Level: l.Capacity}
 	e, place := n.meet(s, l, h, key)
 	if e == nil {
@@ -248,10 +261,13 @@ func (n *Node) Look(limit, key string) (Bucket, error) {
 	h := n.table.hash(uint16(l.Index), key)
 	s := n.table.shard(h)
 	s.mu.Lock()
+	l = n.current(l)
 	b := crdt.NewBucket(&l.terms, crdt.Instant(l.shown.Load()))
-	if e, _ := s.find(h, uint16(l.Index), key); e != nil {
+	if e, place := s.find(h, uint16(l.Index), key); e != nil {
 		n.renew(s, l, e)
-		e.Advance(&l.terms, crdt.Instant(l.shown.Load()))
+		if e.Advance(&l.terms, crdt.Instant(l.shown.Load())) {
+			s.touch(e, place)
+		}
 		b = e.Clone()
 	}
 	s.mu.Unlock()
