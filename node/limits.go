@@ -130,8 +130,9 @@ func (n *Node) growTallies(limits int) {
 	}
 }
 
-// maxNames bounds how many names of limits a process ever gives an index.
-const maxNames = 1 << 15
+// maxNames bounds how many names of limits a process ever gives an index: each costs 12 kB of
+// counters.
+const maxNames = 1 << 13
 
 var errNames = fmt.Errorf("node: limits have had more than %d names since the start of this node: restart it", maxNames)
 

@@ -16,7 +16,7 @@ type Decision struct {
 	Cost       int64  // tokens
 	Level      crdt.Milli
 	RetryAfter time.Duration // until the cost fits; 0 when allowed
-	ResetAfter time.Duration // until one more token fits; 0 when it fits now
+	ResetAfter time.Duration // until the cost fits, again if it was taken; 0 when it fits now
 }
 
 // ErrUnknownLimit is wrapped by the answer to a limit that is not in force.
@@ -88,7 +88,8 @@ func (n *Node) takeOverflow(l *Limit, cost int64) Decision {
 	l = n.current(l)
 	e, place := n.meet(s, l, h, "")
 	if e == nil { // the shard itself is full
-		return Decision{Limit: l, Cost: cost, RetryAfter: n.patience(l, crdt.Milli(cost)*crdt.Token)}
+		wait := n.patience(l, crdt.Milli(cost)*crdt.Token)
+		return Decision{Limit: l, Cost: cost, RetryAfter: wait, ResetAfter: wait}
 	}
 	return n.takeAt(s, l, e, place, cost)
 }
@@ -118,14 +119,16 @@ func (n *Node) takeAt(s *shard, l *Limit, e *entry, place uint32, cost int64) De
 		d.Level = b.Level(&l.terms)
 		d.RetryAfter = n.patience(l, want-d.Level)
 	}
-	if d.Level < crdt.Token {
-		d.ResetAfter = max(n.patience(l, crdt.Token-d.Level), d.RetryAfter)
-	}
+	d.ResetAfter = n.patience(l, want-d.Level)
 	return d
 }
 
-// patience is how long a bucket takes to refill by m: at least the lease while refill is frozen.
+// patience is how long a bucket takes to refill by m, if that is more than 0: at least the
+// lease while refill is frozen.
 func (n *Node) patience(l *Limit, m crdt.Milli) time.Duration {
+	if m <= 0 {
+		return 0
+	}
 	wait := l.Rate.Time(m)
 	if n.refill.frozen(l.Policy) {
 		wait = max(wait, n.cfg.Lease)
