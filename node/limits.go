@@ -28,7 +28,8 @@ type Limit struct {
 type inForce struct {
 	set    *crdt.Set
 	byName map[string]*Limit
-	byID   []*Limit // by Index; nil where a limit was removed
+	byID   []*Limit        // by Index; nil where a limit was removed
+	counts []*atomic.Int64 // buckets held, by Index
 }
 
 func (f *inForce) limit(name string) *Limit { return f.byName[name] }
@@ -64,6 +65,7 @@ func (n *Node) activate(set *crdt.Set) {
 		next.byID[l.Index] = l
 		next.byName[l.Name] = l
 	}
+	next.counts = n.counts
 	n.growTallies(len(next.byID))
 	n.force.Store(next)
 }
@@ -76,7 +78,7 @@ func (l *Limit) granted() crdt.Milli {
 // rebound makes the limits anew after a change of membership. Caller holds limitsMu.
 func (n *Node) rebound() {
 	old := n.force.Load()
-	next := &inForce{set: old.set, byName: make(map[string]*Limit, len(old.byName)), byID: make([]*Limit, len(old.byID))}
+	next := &inForce{set: old.set, byName: make(map[string]*Limit, len(old.byName)), byID: make([]*Limit, len(old.byID)), counts: old.counts}
 	for i, l := range old.byID {
 		if l == nil {
 			continue

@@ -3,6 +3,7 @@ package node
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/openclaw/edge/crdt"
@@ -183,8 +184,8 @@ func (n *Node) renew(s *shard, l *Limit, e *entry) {
 		e.Convert(old, &l.terms, crdt.Instant(n.refill.shown[old.Policy].Load()), r)
 	}
 	if r-e.Touched >= l.terms.Idle && e.Absent(&l.terms, r) {
+		n.retire(e)
 		e.Bucket = crdt.NewBucket(&l.terms, r)
-		n.serial.Add(1) // the old slot is forgotten: never write into it again
 		s.tally[l.Index].evictedFull++
 	}
 }
@@ -212,9 +213,20 @@ func (n *Node) room(s *shard, l *Limit, key string) bool {
 
 // evict forgets a bucket, and with it the value of this node's slot in it.
 func (n *Node) evict(s *shard, l *Limit, place uint32) {
+	n.retire(s.at(place))
 	s.remove(place)
 	l.buckets.Add(-1)
-	n.serial.Add(1)
+}
+
+// retire makes sure that no slot of a bucket about to be forgotten is ever written to again:
+// the next one has another serial. It does not raise the serial for buckets that were opened
+// before the last time: a flood of keys would use up 32 bits within days. A later generation
+// hides what slots there were before it.
+func (n *Node) retire(e *entry) {
+	last := n.slot()
+	if e.Gen > 0 || slices.ContainsFunc(e.Slots(), func(s crdt.Slot) bool { return s.SlotID == last }) {
+		n.serial.CompareAndSwap(last.Serial, last.Serial+1)
+	}
 }
 
 // Credit gives up to tokens back to the bucket, clipped to the room left.
