@@ -62,7 +62,7 @@ func TestMembersComeWhileBucketsAreConverted(t *testing.T) {
 	for i := range 200 {
 		n.limitsMu.Lock()
 		n.members.count = 1 + i%5
-		n.rebound()
+		n.remake(n.bound)
 		n.limitsMu.Unlock()
 	}
 	<-done
@@ -86,5 +86,24 @@ func TestNamesOfLimitsAreBounded(t *testing.T) {
 	other.Name = "one too many"
 	if err := n.Replace([]crdt.Definition{def, other}, 3); !errors.Is(err, errNames) || n.pending != nil {
 		t.Errorf("a name beyond the bound: %v", err)
+	}
+}
+
+// Who joins an old cluster counts what refill offers from then on, not the cluster's past.
+func TestANewcomerHasOfferedNothingYet(t *testing.T) {
+	n := quietNode(t, 100, "10", 1000)
+	for p := range n.refill.shown {
+		n.refill.shown[p].Store(int64(1000 * time.Hour)) // as the first frames tell
+	}
+	if got := n.Stats().Limits[0].Refilled; got != 0 {
+		t.Errorf("%v tokens before the first sync", got)
+	}
+	n.settle()
+	if got := n.Stats().Limits[0].Refilled; got != 0 {
+		t.Errorf("%v tokens at the first sync", got)
+	}
+	n.refill.shown[crdt.Quorum].Add(int64(time.Second))
+	if got := n.Stats().Limits[0].Refilled; got != 10 {
+		t.Errorf("%v tokens after a second of 10/s", got)
 	}
 }

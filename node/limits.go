@@ -70,13 +70,15 @@ func (n *Node) activate(set *crdt.Set) {
 	n.force.Store(next)
 }
 
-// granted is what refill has offered on this node since its start, before the cap.
+// granted is what refill has offered on this node since it settled, before the cap: what the
+// clock jumped before, as the node heard of it, was offered by others.
 func (l *Limit) granted() crdt.Milli {
 	return l.offered + l.terms.Fill(l.since, crdt.Instant(l.shown.Load()))
 }
 
-// rebound makes the limits anew after a change of membership. Caller holds limitsMu.
-func (n *Node) rebound() {
+// remake puts changed copies of the limits in the place of those in force. Caller holds
+// limitsMu.
+func (n *Node) remake(change func(l *Limit)) {
 	old := n.force.Load()
 	next := &inForce{set: old.set, byName: make(map[string]*Limit, len(old.byName)), byID: make([]*Limit, len(old.byID)), counts: old.counts}
 	for i, l := range old.byID {
@@ -84,7 +86,7 @@ func (n *Node) rebound() {
 			continue
 		}
 		c := *l
-		n.bound(&c)
+		change(&c)
 		next.byID[i], next.byName[c.Name] = &c, &c
 	}
 	n.force.Store(next)
@@ -229,7 +231,6 @@ func (n *Node) settle() {
 	}
 	n.limitsMu.Lock()
 	defer n.limitsMu.Unlock()
-	n.settled.Store(true)
 	force := n.force.Load()
 	for i := range n.table.shards {
 		s := &n.table.shards[i]
@@ -241,6 +242,8 @@ func (n *Node) settle() {
 		})
 		s.mu.Unlock()
 	}
+	n.remake(func(l *Limit) { l.offered, l.since = 0, n.refill.reading(l.Policy) })
+	n.settled.Store(true)
 	if err := n.propose(); err != nil {
 		n.log.Error("limits of the file not proposed", "err", err)
 	}

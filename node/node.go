@@ -222,7 +222,7 @@ func (n *Node) tick(now time.Time) {
 	n.limitsMu.Lock()
 	if m != n.members {
 		n.members = m
-		n.rebound()
+		n.remake(n.bound)
 	}
 	n.limitsMu.Unlock()
 }

@@ -167,7 +167,9 @@ func (w *world) limits(r *rand.Rand) []crdt.Definition {
 	hot.Policy = crdt.Policy(r.IntN(crdt.Policies))
 	cold.MaxBuckets = uint32(1 + r.IntN(500))
 	if r.IntN(3) == 0 {
-		return []crdt.Definition{hot}
+		fresh := cold
+		fresh.Name = fmt.Sprint("new-", r.IntN(1000))
+		return []crdt.Definition{hot, fresh}
 	}
 	return []crdt.Definition{hot, cold}
 }
