@@ -13,8 +13,8 @@ type Request struct {
 	Cost       int64 // tokens
 }
 
-// TakeAll answers many takes at once. With atomic, all are taken or none. An error names
-// the request that can never succeed; nothing was taken then.
+// TakeAll answers many takes at once. With atomic, all are taken or none, and no backup
+// bucket serves. An error names the request that can never succeed; nothing was taken then.
 func (n *Node) TakeAll(reqs []Request, atomic bool) ([]Decision, error) {
 	limits := make([]*Limit, len(reqs))
 	for i, q := range reqs {
@@ -53,6 +53,9 @@ func (n *Node) takeAtomic(limits []*Limit, reqs []Request) []Decision {
 			n.table.shards[i].mu.Unlock()
 		}
 	}()
+	for i, l := range limits {
+		limits[i] = n.current(l)
+	}
 
 	// Find every bucket first: making one may evict another, so none is looked at before all
 	// are there. A bucket made for this batch is full and could be evicted for the next one;
@@ -110,11 +113,7 @@ func (n *Node) notTaken(s *shard, place uint32, l *Limit, q Request, need crdt.M
 			d.Level = e.Level(&l.terms)
 		}
 	}
-	if d.Level < need {
-		d.RetryAfter = n.patience(l, need-d.Level)
-	}
-	if d.Level < crdt.Token {
-		d.ResetAfter = max(n.patience(l, crdt.Token-d.Level), d.RetryAfter)
-	}
+	d.RetryAfter = n.patience(l, need-d.Level)
+	d.ResetAfter = d.RetryAfter
 	return d
 }

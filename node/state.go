@@ -167,6 +167,9 @@ func (n *Node) join(in *crdt.Entry) (id uint32, learnt bool, err error) {
 	s := n.table.shard(h)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if now := n.current(l); now.terms.Epoch != l.terms.Epoch {
+		return 0, false, gossip.ErrLater // it has changed just now
+	}
 	e, place := s.find(h, uint16(l.Index), key)
 	lacks := false
 	if e == nil {

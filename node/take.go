@@ -3,6 +3,7 @@ package node
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/openclaw/edge/crdt"
@@ -16,7 +17,7 @@ type Decision struct {
 	Cost       int64  // tokens
 	Level      crdt.Milli
 	RetryAfter time.Duration // until the cost fits; 0 when allowed
-	ResetAfter time.Duration // until one more token fits; 0 when it fits now
+	ResetAfter time.Duration // until the cost fits, again if it was taken; 0 when it fits now
 }
 
 // ErrUnknownLimit is wrapped by the answer to a limit that is not in force.
@@ -67,6 +68,7 @@ func (n *Node) take(l *Limit, key string, cost int64) Decision {
 	h := n.table.hash(uint16(l.Index), key)
 	s := n.table.shard(h)
 	s.mu.Lock()
+	l = n.current(l)
 	e, place := n.meet(s, l, h, key)
 	if e == nil {
 		s.mu.Unlock()
@@ -84,9 +86,11 @@ func (n *Node) takeOverflow(l *Limit, cost int64) Decision {
 	s := n.table.shard(h)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	l = n.current(l)
 	e, place := n.meet(s, l, h, "")
 	if e == nil { // the shard itself is full
-		return Decision{Limit: l, Cost: cost, RetryAfter: n.patience(l, crdt.Milli(cost)*crdt.Token)}
+		wait := n.patience(l, crdt.Milli(cost)*crdt.Token)
+		return Decision{Limit: l, Cost: cost, RetryAfter: wait, ResetAfter: wait}
 	}
 	return n.takeAt(s, l, e, place, cost)
 }
@@ -116,14 +120,16 @@ func (n *Node) takeAt(s *shard, l *Limit, e *entry, place uint32, cost int64) De
 		d.Level = b.Level(&l.terms)
 		d.RetryAfter = n.patience(l, want-d.Level)
 	}
-	if d.Level < crdt.Token {
-		d.ResetAfter = max(n.patience(l, crdt.Token-d.Level), d.RetryAfter)
-	}
+	d.ResetAfter = n.patience(l, want-d.Level)
 	return d
 }
 
-// patience is how long a bucket takes to refill by m: at least the lease while refill is frozen.
+// patience is how long a bucket takes to refill by m, if that is more than 0: at least the
+// lease while refill is frozen.
 func (n *Node) patience(l *Limit, m crdt.Milli) time.Duration {
+	if m <= 0 {
+		return 0
+	}
 	wait := l.Rate.Time(m)
 	if n.refill.frozen(l.Policy) {
 		wait = max(wait, n.cfg.Lease)
@@ -134,6 +140,16 @@ func (n *Node) patience(l *Limit, m crdt.Milli) time.Duration {
 // slot is what a bucket's new slot is to be called.
 func (n *Node) slot() crdt.SlotID {
 	return crdt.SlotID{Writer: n.writer, Serial: n.serial.Load()}
+}
+
+// current is the definition of l's limit that holds now, and l itself once it is removed. The
+// caller holds the lock of a shard and so sees none older than any of its buckets obeys:
+// under an older one it would undo a conversion, and open a slot that it has used before.
+func (n *Node) current(l *Limit) *Limit {
+	if now := n.force.Load().byID[l.Index]; now != nil {
+		return now
+	}
+	return l
 }
 
 // meet finds the key's bucket and brings it up to the limit's terms, or makes a full one.
@@ -168,8 +184,8 @@ func (n *Node) renew(s *shard, l *Limit, e *entry) {
 		e.Convert(old, &l.terms, crdt.Instant(n.refill.shown[old.Policy].Load()), r)
 	}
 	if r-e.Touched >= l.terms.Idle && e.Absent(&l.terms, r) {
+		n.retire(e)
 		e.Bucket = crdt.NewBucket(&l.terms, r)
-		n.serial.Add(1) // the old slot is forgotten: never write into it again
 		s.tally[l.Index].evictedFull++
 	}
 }
@@ -197,9 +213,20 @@ func (n *Node) room(s *shard, l *Limit, key string) bool {
 
 // evict forgets a bucket, and with it the value of this node's slot in it.
 func (n *Node) evict(s *shard, l *Limit, place uint32) {
+	n.retire(s.at(place))
 	s.remove(place)
 	l.buckets.Add(-1)
-	n.serial.Add(1)
+}
+
+// retire makes sure that no slot of a bucket about to be forgotten is ever written to again:
+// the next one has another serial. It does not raise the serial for buckets that were opened
+// before the last time: a flood of keys would use up 32 bits within days. A later generation
+// hides what slots there were before it.
+func (n *Node) retire(e *entry) {
+	last := n.slot()
+	if e.Gen > 0 || slices.ContainsFunc(e.Slots(), func(s crdt.Slot) bool { return s.SlotID == last }) {
+		n.serial.CompareAndSwap(last.Serial, last.Serial+1)
+	}
 }
 
 // Credit gives up to tokens back to the bucket, clipped to the room left.
@@ -212,6 +239,7 @@ func (n *Node) Credit(limit, key string, tokens int64) (Decision, error) {
 	s := n.table.shard(h)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	l = n.current(l)
 	d := Decision{Allowed: true, Limit: l, Cost: tokens, Level: l.Capacity}
 	e, place := n.meet(s, l, h, key)
 	if e == nil {
@@ -248,10 +276,13 @@ func (n *Node) Look(limit, key string) (Bucket, error) {
 	h := n.table.hash(uint16(l.Index), key)
 	s := n.table.shard(h)
 	s.mu.Lock()
+	l = n.current(l)
 	b := crdt.NewBucket(&l.terms, crdt.Instant(l.shown.Load()))
-	if e, _ := s.find(h, uint16(l.Index), key); e != nil {
+	if e, place := s.find(h, uint16(l.Index), key); e != nil {
 		n.renew(s, l, e)
-		e.Advance(&l.terms, crdt.Instant(l.shown.Load()))
+		if e.Advance(&l.terms, crdt.Instant(l.shown.Load())) {
+			s.touch(e, place)
+		}
 		b = e.Clone()
 	}
 	s.mu.Unlock()
