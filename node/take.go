@@ -51,7 +51,7 @@ func (n *Node) admissible(limit, key string, cost int64) (*Limit, error) {
 	l := n.force.Load().byName[limit]
 	switch {
 	case l == nil:
-		return nil, fmt.Errorf("%w %q", ErrUnknownLimit, limit)
+		return nil, fmt.Errorf("%w %q: GET /v1/limits lists those in force", ErrUnknownLimit, limit)
 	case key == "":
 		return nil, refuse("the key is empty: name what is limited, as in /v1/take/%s/alice", limit)
 	case len(key) > crdt.MaxKey:
