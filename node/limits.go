@@ -32,8 +32,6 @@ type inForce struct {
 	counts []*atomic.Int64 // buckets held, by Index
 }
 
-func (f *inForce) limit(name string) *Limit { return f.byName[name] }
-
 // activate puts a set in force. Caller holds limitsMu.
 func (n *Node) activate(set *crdt.Set) {
 	old := n.force.Load()

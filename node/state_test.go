@@ -6,6 +6,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/openclaw/edge/crdt"
 	"github.com/openclaw/edge/gossip"
 )
 
@@ -92,5 +93,53 @@ func TestAForgottenSlotIsNeverWrittenAgain(t *testing.T) {
 	after, _ := n.Look("bench", "alice")
 	if before.Slots[0].Writer == after.Slots[0].Writer {
 		t.Errorf("slot %s is written again after it was forgotten", after.Slots[0].Writer)
+	}
+}
+
+// Two nodes that met each other's takes at different readings hold different refill, as each
+// was full in its own eyes for a while: who has more tells the other, and then it is quiet.
+func TestTwoNodesThatMetLateBecomeEqual(t *testing.T) {
+	a, b := quietNode(t, 100, "10", 10), quietNode(t, 100, "10", 10)
+	a.settled.Store(true)
+	b.settled.Store(true)
+	toA, toB := &replica{n: a}, &replica{n: b}
+	send := func(from, to *replica) (sent int) {
+		ids := from.Drain(nil)
+		payload, _ := from.Pack(nil, ids, 1<<16)
+		if len(payload) == 0 {
+			return 0
+		}
+		if _, _, err := to.Unpack(payload, nil); err != nil {
+			t.Fatal(err)
+		}
+		return len(ids)
+	}
+	at := func(n *Node, seconds float64) { n.refill.shown[crdt.Quorum].Store(int64(seconds * 1e9)) }
+	a.Take("bench", "alice", 10)
+	b.Take("bench", "alice", 10)
+	early := func(from *replica) []byte {
+		payload, _ := from.Pack(nil, from.Drain(nil), 1<<16)
+		return payload
+	}
+	ofA, ofB := early(toA), early(toB) // they cross
+	at(a, 0.2)
+	at(b, 1.5)
+	if _, _, err := toA.Unpack(ofB, nil); err != nil { // a learns of b's take at 0.2 s …
+		t.Fatal(err)
+	}
+	if _, _, err := toB.Unpack(ofA, nil); err != nil { // … b of a's at 1.5 s, and was full meanwhile
+		t.Fatal(err)
+	}
+	at(a, 1.5)
+	rounds := 0
+	for send(toA, toB)+send(toB, toA) > 0 {
+		if rounds++; rounds > 4 {
+			t.Fatal("they never stop telling each other")
+		}
+	}
+	x, _ := a.Look("bench", "alice")
+	y, _ := b.Look("bench", "alice")
+	if x.Level != y.Level {
+		t.Errorf("levels %d and %d after all is told", x.Level, y.Level)
 	}
 }
