@@ -81,7 +81,7 @@ func (p *replica) packBucket(id uint32, max int) bool {
 	if l == nil {
 		return true
 	}
-	p.n.renew(s, l, e)
+	p.n.renew(s, l, e, place)
 	r := crdt.Instant(l.shown.Load())
 	if e.Advance(&l.terms, r) {
 		s.touch(e, place)
@@ -184,7 +184,7 @@ func (n *Node) join(in *crdt.Entry) (id uint32, learnt bool, err error) {
 		l.buckets.Add(1)
 		learnt = true
 	} else {
-		n.renew(s, l, e)
+		n.renew(s, l, e, place)
 		if e.Advance(&l.terms, at) {
 			s.touch(e, place)
 		}

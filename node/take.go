@@ -157,7 +157,7 @@ func (n *Node) current(l *Limit) *Limit {
 func (n *Node) meet(s *shard, l *Limit, h uint64, key string) (*entry, uint32) {
 	e, place := s.find(h, uint16(l.Index), key)
 	if e != nil {
-		n.renew(s, l, e)
+		n.renew(s, l, e, place)
 		return e, place
 	}
 	if !n.room(s, l, key) {
@@ -170,8 +170,9 @@ func (n *Node) meet(s *shard, l *Limit, h uint64, key string) (*entry, uint32) {
 }
 
 // renew brings a bucket up to the limit's terms: a later epoch, and the eviction rule, by
-// which a bucket long full is as good as absent.
-func (n *Node) renew(s *shard, l *Limit, e *entry) {
+// which a bucket long full is as good as absent. It is converted as it was when the epoch
+// began, so that all nodes make the same of it, however late each comes by.
+func (n *Node) renew(s *shard, l *Limit, e *entry, place uint32) {
 	r := crdt.Instant(l.shown.Load())
 	if e.Epoch != l.terms.Epoch {
 		if e.Epoch > l.terms.Epoch && !n.knows(e.Epoch) {
@@ -181,7 +182,11 @@ func (n *Node) renew(s *shard, l *Limit, e *entry) {
 		if old == nil {
 			old = &l.terms
 		}
-		e.Convert(old, &l.terms, crdt.Instant(n.refill.shown[old.Policy].Load()), r)
+		at := min(l.began[old.Policy], n.refill.reading(old.Policy))
+		if e.Touched > at-n.quiet() {
+			s.touch(e, place) // peers that were in the new epoch already refused these takes
+		}
+		e.Convert(old, &l.terms, at, min(l.began[l.Policy], r))
 	}
 	if r-e.Touched >= l.terms.Idle && e.Absent(&l.terms, r) {
 		n.retire(e)
@@ -279,7 +284,7 @@ func (n *Node) Look(limit, key string) (Bucket, error) {
 	l = n.current(l)
 	b := crdt.NewBucket(&l.terms, crdt.Instant(l.shown.Load()))
 	if e, place := s.find(h, uint16(l.Index), key); e != nil {
-		n.renew(s, l, e)
+		n.renew(s, l, e, place)
 		if e.Advance(&l.terms, crdt.Instant(l.shown.Load())) {
 			s.touch(e, place)
 		}
