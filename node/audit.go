@@ -62,9 +62,14 @@ func (p *replica) AuditRange(point []byte, i, n int, ids []uint32) ([]uint32, er
 	return append(ids, p.audit.ranges[i]...), nil
 }
 
+// quiet is how long after its last take every node should have a bucket.
+func (n *Node) quiet() crdt.Instant {
+	return crdt.Instant(10*n.cfg.RoundWAN) + crdt.Instant(n.cfg.Doubt)
+}
+
 func (p *replica) eachAudited(at crdt.Components, n int, f func(id uint32, i int, sum uint64)) {
 	force := p.n.force.Load()
-	quiet := crdt.Instant(10*p.n.cfg.RoundWAN) + crdt.Instant(p.n.cfg.Doubt)
+	quiet := p.n.quiet()
 	for i := range p.n.table.shards {
 		s := &p.n.table.shards[i]
 		s.mu.Lock()

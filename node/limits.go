@@ -14,10 +14,11 @@ type Limit struct {
 	Index int // of its counters and buckets; a name keeps its index for good
 
 	terms   crdt.Terms
-	backup  crdt.Terms    // the backup's rate, if it has one
-	prev    *crdt.Terms   // what held before terms' epoch; nil: nothing
-	shown   *atomic.Int64 // the refill clock that its buckets live on
-	buckets *atomic.Int64 // how many this node holds
+	backup  crdt.Terms      // the backup's rate, if it has one
+	prev    *crdt.Terms     // what held before terms' epoch; nil: nothing
+	began   crdt.Components // readings at which terms' epoch began
+	shown   *atomic.Int64   // the refill clock that its buckets live on
+	buckets *atomic.Int64   // how many this node holds
 	face    face
 
 	offered crdt.Milli   // by refill on this node's reading, up to since
@@ -48,10 +49,13 @@ func (n *Node) activate(set *crdt.Set) {
 		l.Index = n.indexOf(terms.Name)
 		l.buckets = n.counts[l.Index]
 		l.since = n.refill.reading(terms.Policy)
+		l.began = set.From
 		if old != nil {
 			if was := old.byName[terms.Name]; was != nil {
 				l.offered = was.granted()
-				if l.prev = was.prev; was.terms.Epoch != terms.Epoch {
+				if was.terms.Epoch == terms.Epoch {
+					l.prev, l.began = was.prev, was.began
+				} else {
 					l.prev = &was.terms
 				}
 			}

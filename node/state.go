@@ -82,7 +82,7 @@ func (p *replica) packBucket(id uint32, max int) bool {
 		return true
 	}
 	r := l.reading()
-	p.n.renew(s, l, r, e)
+	p.n.renew(s, l, r, e, place)
 	if e.Advance(&l.terms, r) {
 		s.touch(e, place)
 	}
@@ -184,7 +184,7 @@ func (n *Node) join(in *crdt.Entry) (id uint32, learnt bool, err error) {
 		l.buckets.Add(1)
 		learnt = true
 	} else {
-		n.renew(s, l, r, e)
+		n.renew(s, l, r, e, place)
 		if e.Advance(&l.terms, at) {
 			s.touch(e, place)
 		}

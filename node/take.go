@@ -162,7 +162,7 @@ func (n *Node) current(l *Limit) *Limit {
 func (n *Node) meet(s *shard, l *Limit, r crdt.Instant, h uint64, key string) (*entry, uint32) {
 	e, place := s.find(h, uint16(l.Index), key)
 	if e != nil {
-		n.renew(s, l, r, e)
+		n.renew(s, l, r, e, place)
 		return e, place
 	}
 	if !n.room(s, l, key) {
@@ -176,14 +176,16 @@ func (n *Node) meet(s *shard, l *Limit, r crdt.Instant, h uint64, key string) (*
 
 // renew brings a bucket up to the limit's terms at reading r: a later epoch, and the
 // eviction rule, by which a bucket long full is as good as absent.
-func (n *Node) renew(s *shard, l *Limit, r crdt.Instant, e *entry) {
+func (n *Node) renew(s *shard, l *Limit, r crdt.Instant, e *entry, place uint32) {
 	if e.Epoch == l.terms.Epoch && r-e.Touched < l.terms.Idle {
 		return // nearly always, and small enough to be inlined
 	}
-	n.renewLate(s, l, r, e)
+	n.renewLate(s, l, r, e, place)
 }
 
-func (n *Node) renewLate(s *shard, l *Limit, r crdt.Instant, e *entry) {
+// renewLate converts a bucket as it was when the epoch began, so that all nodes make the
+// same of it, however late each comes by.
+func (n *Node) renewLate(s *shard, l *Limit, r crdt.Instant, e *entry, place uint32) {
 	if e.Epoch != l.terms.Epoch {
 		if e.Epoch > l.terms.Epoch && !n.knows(e.Epoch) {
 			return // a peer's later state, met before the set that explains it
@@ -192,7 +194,11 @@ func (n *Node) renewLate(s *shard, l *Limit, r crdt.Instant, e *entry) {
 		if old == nil {
 			old = &l.terms
 		}
-		e.Convert(old, &l.terms, crdt.Instant(n.refill.shown[old.Policy].Load()), r)
+		at := min(l.began[old.Policy], n.refill.reading(old.Policy))
+		if e.Touched > at-n.quiet() {
+			s.touch(e, place) // peers that were in the new epoch already refused these takes
+		}
+		e.Convert(old, &l.terms, at, min(l.began[l.Policy], r))
 	}
 	if r-e.Touched >= l.terms.Idle && e.Absent(&l.terms, r) {
 		n.retire(e)
@@ -291,7 +297,7 @@ func (n *Node) Look(limit, key string) (Bucket, error) {
 	r := l.reading()
 	b := crdt.NewBucket(&l.terms, r)
 	if e, place := s.find(h, uint16(l.Index), key); e != nil {
-		n.renew(s, l, r, e)
+		n.renew(s, l, r, e, place)
 		if e.Advance(&l.terms, r) {
 			s.touch(e, place)
 		}
