@@ -8,12 +8,12 @@ package crdt
 // before the bucket's mark change nothing.
 type Bucket struct {
 	Epoch   Epoch
-	Gen     uint32  // generation within the epoch: a later one replaces an earlier
-	own     uint32  // serial of the slot that this node opened, 0: none
 	Filled  Milli   // ever credited by refill; starts at the capacity
 	Mark    Instant // Filled is complete up to here
 	Touched Instant // last take or credit; never after Mark
 	PNCounter
+	Gen uint32 // generation within the epoch: a later one replaces an earlier
+	own uint32 // serial of the slot that this node opened, 0: none
 }
 
 // NewBucket is a full bucket at reading r.

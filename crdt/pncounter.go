@@ -39,8 +39,8 @@ type Slot struct {
 // The zero value counts 0 and is ready to use. Its value is ΣP − ΣN; each slot is raised
 // by its own writer only, so the maximum of each component joins two copies.
 type PNCounter struct {
+	sum   int64  // ΣP − ΣN; first, as a take that is refused reads nothing behind it
 	slots []Slot // in order of first sight: nothing may depend on the order
-	sum   int64  // ΣP − ΣN
 }
 
 // Value is ΣP − ΣN.
@@ -48,6 +48,14 @@ func (c *PNCounter) Value() int64 { return c.sum }
 
 // Slots is the counter's own memory: to be read, under the owner's lock.
 func (c *PNCounter) Slots() []Slot { return c.slots }
+
+// Settle moves the slots into room, which from now on is the counter's own; more slots than
+// fit are kept elsewhere. It saves the allocation and the cache miss of a separate array.
+func (c *PNCounter) Settle(room []Slot) {
+	if len(c.slots) <= len(room) {
+		c.slots = append(room[:0], c.slots...)
+	}
+}
 
 // Raise adds p and n, neither negative, to the slot id, which must be the caller's own.
 func (c *PNCounter) Raise(id SlotID, p, n int64) {

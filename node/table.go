@@ -33,10 +33,10 @@ type shard struct {
 	mu     sync.Mutex // guards everything below; never held across I/O or a channel
 	index  []uint64   // tag<<32 | place; 0: free
 	chunks []*[chunkSize]entry
-	next   uint32  // places below were used before
-	hand   uint32  // where the search for a full bucket goes on
-	tally  []tally // by limit
+	next   uint32 // places below were used before
+	hand   uint32 // where the search for a full bucket goes on
 
+	tally  []tally  // by limit
 	dirty  []uint32 // places changed here since the last drain, each once
 	live   int
 	backup map[uint32]allowance
@@ -44,6 +44,8 @@ type shard struct {
 	_      [32]byte
 }
 
+// An entry is two cache lines, and begins one, as chunks are large objects of the heap. A
+// take that is refused needs the first only.
 type entry struct {
 	key   string
 	limit uint16 // Limit.Index
@@ -51,6 +53,7 @@ type entry struct {
 	dirty bool
 	tag   uint32
 	crdt.Bucket
+	room [1]crdt.Slot // of the bucket, while it knows one writer only: most never know another
 }
 
 // tally counts one limit's events in one shard, under the shard's lock: counting costs the
@@ -122,6 +125,7 @@ func (s *shard) insert(hash uint64, limit uint16, key string, b crdt.Bucket) (*e
 	}
 	e := s.at(place)
 	*e = entry{key: strings.Clone(key), limit: limit, live: true, dirty: e.dirty, tag: uint32(hash), Bucket: b}
+	e.Bucket.Settle(e.room[:])
 	s.link(e.tag, place)
 	s.live++
 	return e, place

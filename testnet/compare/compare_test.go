@@ -146,7 +146,7 @@ func inTurns(b *testing.B, takes []take, order []int32, want bool, cores int) {
 }
 
 // turn is how many takes each core does before the next limiter's turn.
-const turn = 2000
+const turn = 500
 
 // turned is one turn: how long it took from when all cores were ready, and how many takes
 // were not answered as the rules say.
