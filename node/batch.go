@@ -13,8 +13,8 @@ type Request struct {
 	Cost       int64 // tokens
 }
 
-// TakeAll answers many takes at once. With atomic, all are taken or none. An error names
-// the request that can never succeed; nothing was taken then.
+// TakeAll answers many takes at once. With atomic, all are taken or none, and no backup
+// bucket serves. An error names the request that can never succeed; nothing was taken then.
 func (n *Node) TakeAll(reqs []Request, atomic bool) ([]Decision, error) {
 	limits := make([]*Limit, len(reqs))
 	for i, q := range reqs {
@@ -53,6 +53,9 @@ func (n *Node) takeAtomic(limits []*Limit, reqs []Request) []Decision {
 			n.table.shards[i].mu.Unlock()
 		}
 	}()
+	for i, l := range limits {
+		limits[i] = n.current(l)
+	}
 
 	// Find every bucket first: making one may evict another, so none is looked at before all
 	// are there. A bucket made for this batch is full and could be evicted for the next one;
@@ -65,11 +68,11 @@ func (n *Node) takeAtomic(limits []*Limit, reqs []Request) []Decision {
 	need := make(map[spot]crdt.Milli, len(reqs))
 	for i, q := range reqs {
 		s := n.table.shard(hashes[i])
-		e, place := n.meet(s, limits[i], hashes[i], q.Key)
+		e, place := n.meet(s, limits[i], limits[i].reading(), hashes[i], q.Key)
 		if e == nil {
 			h := n.table.hash(uint16(limits[i].Index), "")
 			s = n.table.shard(h)
-			_, place = n.meet(s, limits[i], h, "")
+			_, place = n.meet(s, limits[i], limits[i].reading(), h, "")
 		}
 		spots[i] = spot{s, place}
 	}
@@ -85,7 +88,7 @@ func (n *Node) takeAtomic(limits []*Limit, reqs []Request) []Decision {
 			ok = false // evicted for another key of this very batch
 			continue
 		}
-		if e.Advance(&limits[i].terms, crdt.Instant(limits[i].shown.Load())) {
+		if e.Advance(&limits[i].terms, limits[i].reading()) {
 			spots[i].s.touch(e, spots[i].place)
 		}
 		ok = ok && e.Level(&limits[i].terms) >= need[spots[i]]
@@ -93,7 +96,7 @@ func (n *Node) takeAtomic(limits []*Limit, reqs []Request) []Decision {
 	ds := make([]Decision, len(reqs))
 	for i, q := range reqs {
 		if ok {
-			ds[i] = n.takeAt(spots[i].s, limits[i], spots[i].s.at(spots[i].place), spots[i].place, q.Cost)
+			ds[i] = n.takeAt(spots[i].s, limits[i], limits[i].reading(), spots[i].s.at(spots[i].place), spots[i].place, q.Cost)
 			continue
 		}
 		ds[i] = n.notTaken(spots[i].s, spots[i].place, limits[i], q, need[spots[i]])
@@ -110,11 +113,7 @@ func (n *Node) notTaken(s *shard, place uint32, l *Limit, q Request, need crdt.M
 			d.Level = e.Level(&l.terms)
 		}
 	}
-	if d.Level < need {
-		d.RetryAfter = n.patience(l, need-d.Level)
-	}
-	if d.Level < crdt.Token {
-		d.ResetAfter = max(n.patience(l, crdt.Token-d.Level), d.RetryAfter)
-	}
+	d.RetryAfter = n.patience(l, need-d.Level)
+	d.ResetAfter = d.RetryAfter
 	return d
 }

@@ -108,7 +108,7 @@ func (s *server) forget(w http.ResponseWriter, r *http.Request, rest string) int
 	if err != nil {
 		return s.refuse(w, err)
 	}
-	s.log.Warn("operator: forget", "node", node, "force", force, "peer", r.RemoteAddr)
+	s.log.Warn("operator: forget", "member", node, "force", force, "peer", r.RemoteAddr)
 	return reply(w, http.StatusOK, map[string]string{"forgotten": node})
 }
 

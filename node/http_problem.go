@@ -43,7 +43,7 @@ func (s *server) refuse(w http.ResponseWriter, err error) int {
 	case errors.As(err, &refusal):
 		return problem(w, refusal.Status, err.Error())
 	case errors.Is(err, ErrUnknownLimit):
-		return problem(w, http.StatusNotFound, err.Error()+"; GET /v1/limits lists the limits in force")
+		return problem(w, http.StatusNotFound, err.Error())
 	case errors.As(err, &large):
 		return problem(w, http.StatusRequestEntityTooLarge, "the body is over 1 MiB; send fewer takes at once")
 	}

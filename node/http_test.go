@@ -92,7 +92,7 @@ func TestRateLimitFieldsRoundUpAndNeverGoNegative(t *testing.T) {
 		{Decision{Allowed: true, Limit: limit(100_000, "30"), Level: 99_999}, `"x";q=100;w=4`, `"x";r=99;t=0`, ""},
 		{Decision{Limit: limit(1000, "1/d"), Level: -5000, RetryAfter: time.Nanosecond, ResetAfter: time.Nanosecond}, `"x";q=1;w=86400`, `"x";r=0;t=1`, "1"},
 		{Decision{Limit: limit(1000, "1000000"), Level: 0, RetryAfter: 1001 * time.Millisecond, ResetAfter: 3 * time.Second}, `"x";q=1;w=1`, `"x";r=0;t=3`, "3"},
-		{Decision{Limit: limit(5000, "1"), Level: 3000, RetryAfter: 2 * time.Second}, `"x";q=5;w=5`, `"x";r=3;t=0`, "2"},
+		{Decision{Limit: limit(5000, "1"), Level: 3000, RetryAfter: 2 * time.Second, ResetAfter: 2 * time.Second}, `"x";q=5;w=5`, `"x";r=3;t=2`, "2"},
 		{Decision{Limit: limit(5000, "1"), Level: 3000}, `"x";q=5;w=5`, `"x";r=3;t=0`, "1"},
 	} {
 		w := httptest.NewRecorder()

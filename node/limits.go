@@ -28,7 +28,8 @@ type Limit struct {
 type inForce struct {
 	set    *crdt.Set
 	byName map[string]*Limit
-	byID   []*Limit // by Index; nil where a limit was removed
+	byID   []*Limit        // by Index; nil where a limit was removed
+	counts []*atomic.Int64 // buckets held, by Index
 }
 
 func (f *inForce) limit(name string) *Limit { return f.byName[name] }
@@ -53,8 +54,7 @@ func (n *Node) activate(set *crdt.Set) {
 			if was := old.byName[terms.Name]; was != nil {
 				l.offered = was.granted()
 				if l.prev = was.prev; was.terms.Epoch != terms.Epoch {
-					prev := was.terms
-					l.prev = &prev
+					l.prev = &was.terms
 				}
 			}
 		}
@@ -65,25 +65,28 @@ func (n *Node) activate(set *crdt.Set) {
 		next.byID[l.Index] = l
 		next.byName[l.Name] = l
 	}
+	next.counts = n.counts
 	n.growTallies(len(next.byID))
 	n.force.Store(next)
 }
 
-// granted is what refill has offered on this node since its start, before the cap.
+// granted is what refill has offered on this node since it settled, before the cap: what the
+// clock jumped before, as the node heard of it, was offered by others.
 func (l *Limit) granted() crdt.Milli {
 	return l.offered + l.terms.Fill(l.since, crdt.Instant(l.shown.Load()))
 }
 
-// rebound makes the limits anew after a change of membership. Caller holds limitsMu.
-func (n *Node) rebound() {
+// remake puts changed copies of the limits in the place of those in force. Caller holds
+// limitsMu.
+func (n *Node) remake(change func(l *Limit)) {
 	old := n.force.Load()
-	next := &inForce{set: old.set, byName: make(map[string]*Limit, len(old.byName)), byID: make([]*Limit, len(old.byID))}
+	next := &inForce{set: old.set, byName: make(map[string]*Limit, len(old.byName)), byID: make([]*Limit, len(old.byID)), counts: old.counts}
 	for i, l := range old.byID {
 		if l == nil {
 			continue
 		}
 		c := *l
-		n.bound(&c)
+		change(&c)
 		next.byID[i], next.byName[c.Name] = &c, &c
 	}
 	n.force.Store(next)
@@ -92,6 +95,10 @@ func (n *Node) rebound() {
 // bound sets what depends on the membership: the debt that is forgiven, and whether idle
 // buckets may go (not while a member is unreachable).
 func (n *Node) bound(l *Limit) {
+	if l.prev != nil {
+		prev := *l.prev // takes read the old one
+		l.prev = &prev
+	}
 	for _, t := range []*crdt.Terms{&l.terms, l.prev} {
 		if t == nil {
 			continue
@@ -127,8 +134,22 @@ func (n *Node) growTallies(limits int) {
 	}
 }
 
-// maxNames bounds how many names of limits a process ever gives an index.
-const maxNames = 1 << 15
+// maxNames bounds how many names of limits a process ever gives an index: each costs 12 kB of
+// counters.
+const maxNames = 1 << 13
+
+var errNames = fmt.Errorf("node: limits have had more than %d names since the start of this node: restart it", maxNames)
+
+// nameable tells whether there is an index for every name of the set. Caller holds limitsMu.
+func (n *Node) nameable(set *crdt.Set) bool {
+	names := len(n.indices)
+	for i := range set.Limits {
+		if _, ok := n.indices[set.Limits[i].Name]; !ok {
+			names++
+		}
+	}
+	return names <= maxNames
+}
 
 // Replace proposes the limits of a newly read file to the cluster. They come into force
 // if their version is higher than the set's in force; else drift shows.
@@ -161,6 +182,9 @@ func (n *Node) propose() error {
 	if err != nil {
 		return fmt.Errorf("node: %w", err)
 	}
+	if !n.nameable(set) {
+		return errNames
+	}
 	n.pending = set
 	n.setDirty.Store(true)
 	n.log.Info("limits proposed to the cluster", "version", set.Version)
@@ -183,8 +207,8 @@ func (n *Node) adopt(set *crdt.Set) {
 	current := n.newest()
 	switch {
 	case !n.settled.Load() && !n.adopted.Load(), set.Supersedes(current):
-		if len(n.indices)+len(set.Limits) > maxNames {
-			n.log.Error("limits of the cluster refused: too many names since the start; restart this node")
+		if !n.nameable(set) {
+			n.log.Error("limits of the cluster refused", "err", errNames)
 			return
 		}
 		n.adopted.Store(true)
@@ -207,7 +231,6 @@ func (n *Node) settle() {
 	}
 	n.limitsMu.Lock()
 	defer n.limitsMu.Unlock()
-	n.settled.Store(true)
 	force := n.force.Load()
 	for i := range n.table.shards {
 		s := &n.table.shards[i]
@@ -219,6 +242,8 @@ func (n *Node) settle() {
 		})
 		s.mu.Unlock()
 	}
+	n.remake(func(l *Limit) { l.offered, l.since = 0, n.refill.reading(l.Policy) })
+	n.settled.Store(true)
 	if err := n.propose(); err != nil {
 		n.log.Error("limits of the file not proposed", "err", err)
 	}

@@ -27,7 +27,7 @@ type Node struct {
 	cfg    Config
 	log    *slog.Logger
 	writer crdt.Writer
-	serial atomic.Uint32 // of new slots; raised at every eviction, so that none is written twice
+	serial atomic.Uint32 // of new slots; see retire
 
 	table  *table
 	force  atomic.Pointer[inForce]
@@ -222,7 +222,7 @@ func (n *Node) tick(now time.Time) {
 	n.limitsMu.Lock()
 	if m != n.members {
 		n.members = m
-		n.rebound()
+		n.remake(n.bound)
 	}
 	n.limitsMu.Unlock()
 }

@@ -24,6 +24,7 @@ func (n *Node) Stats() Stats {
 			s.Peers = append(s.Peers, PeerStats{Peer: m.Node, Lag: m.Lag, Skew: m.Skew})
 		}
 	}
+	settled := n.settled.Load()
 	force := n.force.Load()
 	of := make([]LimitStats, len(force.byID))
 	for i := range n.table.shards {
@@ -37,7 +38,9 @@ func (n *Node) Stats() Stats {
 		st.Name, st.Capacity = l.Name, l.Capacity
 		st.ConfiguredRate = l.Rate.PerSecond()
 		st.OfferedRate = st.ConfiguredRate * speeds[l.Policy]
-		st.Refilled = tokens(l.granted())
+		if settled {
+			st.Refilled = tokens(l.granted())
+		}
 		st.Drift = n.Drift(l.Name)
 		if st.Live == 0 {
 			st.CurrentTokens = int64(l.Capacity / crdt.Token)

@@ -5,22 +5,23 @@ import (
 	"github.com/openclaw/edge/gossip"
 )
 
-// maxDeadSlots is how many slots of writers that are gone a bucket may keep before the
+// maxDeadSlots is how many slots that nobody writes to any more a bucket may keep before the
 // key's owner starts a new generation.
 const maxDeadSlots = 32
 
 // sweep goes over one shard: it forgets buckets that the eviction rule calls absent and
 // those of removed limits, converts what a new definition left, and starts generations.
 func (n *Node) sweep(i int) {
-	force := n.force.Load()
 	v := n.gossip.View()
 	s := &n.table.shards[i]
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	force := n.force.Load() // under the lock: see current
 	s.each(func(e *entry, place uint32) {
 		l := force.at(e)
 		if l == nil {
-			n.counts[e.limit].Add(-1)
+			force.counts[e.limit].Add(-1)
+			n.retire(e)
 			s.remove(place)
 			return
 		}
@@ -30,7 +31,7 @@ func (n *Node) sweep(i int) {
 			s.tally[l.Index].evictedFull++
 			return
 		}
-		n.renew(s, l, e)
+		n.renew(s, l, r, e)
 		if len(e.Slots()) > maxDeadSlots && n.mayRegenerate(v, e) {
 			e.Regenerate(&l.terms, r)
 			s.touch(e, place)
@@ -46,12 +47,13 @@ func (n *Node) mayRegenerate(v *gossip.View, e *entry) bool {
 	if a.reachable == 0 || a.reachable != len(v.Members) {
 		return false
 	}
-	dead := 0
+	newest := make(map[crdt.Writer]uint32) // a writer that forgot the bucket opens another slot
 	for _, slot := range e.Slots() {
-		if !currentWriter(v, slot.Writer) {
-			dead++
+		if currentWriter(v, slot.Writer) {
+			newest[slot.Writer] = max(newest[slot.Writer], slot.Serial)
 		}
 	}
+	dead := len(e.Slots()) - len(newest)
 	return dead > maxDeadSlots && owner(v, e.key) == n.cfg.Node
 }
 

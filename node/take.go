@@ -3,6 +3,7 @@ package node
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/openclaw/edge/crdt"
@@ -16,7 +17,7 @@ type Decision struct {
 	Cost       int64  // tokens
 	Level      crdt.Milli
 	RetryAfter time.Duration // until the cost fits; 0 when allowed
-	ResetAfter time.Duration // until one more token fits; 0 when it fits now
+	ResetAfter time.Duration // until the cost fits, again if it was taken; 0 when it fits now
 }
 
 // ErrUnknownLimit is wrapped by the answer to a limit that is not in force.
@@ -63,16 +64,22 @@ func (n *Node) admissible(limit, key string, cost int64) (*Limit, error) {
 	return l, nil
 }
 
+// reading is R as takes on this limit's buckets see it now: one load an operation, so that
+// all of it happens at one reading.
+func (l *Limit) reading() crdt.Instant { return crdt.Instant(l.shown.Load()) }
+
 func (n *Node) take(l *Limit, key string, cost int64) Decision {
 	h := n.table.hash(uint16(l.Index), key)
 	s := n.table.shard(h)
 	s.mu.Lock()
-	e, place := n.meet(s, l, h, key)
+	l = n.current(l)
+	r := l.reading()
+	e, place := n.meet(s, l, r, h, key)
 	if e == nil {
 		s.mu.Unlock()
 		return n.takeOverflow(l, cost)
 	}
-	d := n.takeAt(s, l, e, place, cost)
+	d := n.takeAt(s, l, r, e, place, cost)
 	s.mu.Unlock()
 	return d
 }
@@ -84,16 +91,18 @@ func (n *Node) takeOverflow(l *Limit, cost int64) Decision {
 	s := n.table.shard(h)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e, place := n.meet(s, l, h, "")
+	l = n.current(l)
+	r := l.reading()
+	e, place := n.meet(s, l, r, h, "")
 	if e == nil { // the shard itself is full
-		return Decision{Limit: l, Cost: cost, RetryAfter: n.patience(l, crdt.Milli(cost)*crdt.Token)}
+		wait := n.patience(l, crdt.Milli(cost)*crdt.Token)
+		return Decision{Limit: l, Cost: cost, RetryAfter: wait, ResetAfter: wait}
 	}
-	return n.takeAt(s, l, e, place, cost)
+	return n.takeAt(s, l, r, e, place, cost)
 }
 
-// takeAt takes from a bucket that is current. Caller holds the shard's lock.
-func (n *Node) takeAt(s *shard, l *Limit, e *entry, place uint32, cost int64) Decision {
-	r := crdt.Instant(l.shown.Load())
+// takeAt takes at reading r from a bucket that is current. Caller holds the shard's lock.
+func (n *Node) takeAt(s *shard, l *Limit, r crdt.Instant, e *entry, place uint32, cost int64) Decision {
 	b := &e.Bucket
 	if b.Advance(&l.terms, r) {
 		s.touch(e, place)
@@ -116,14 +125,16 @@ func (n *Node) takeAt(s *shard, l *Limit, e *entry, place uint32, cost int64) De
 		d.Level = b.Level(&l.terms)
 		d.RetryAfter = n.patience(l, want-d.Level)
 	}
-	if d.Level < crdt.Token {
-		d.ResetAfter = max(n.patience(l, crdt.Token-d.Level), d.RetryAfter)
-	}
+	d.ResetAfter = n.patience(l, want-d.Level)
 	return d
 }
 
-// patience is how long a bucket takes to refill by m: at least the lease while refill is frozen.
+// patience is how long a bucket takes to refill by m, if that is more than 0: at least the
+// lease while refill is frozen.
 func (n *Node) patience(l *Limit, m crdt.Milli) time.Duration {
+	if m <= 0 {
+		return 0
+	}
 	wait := l.Rate.Time(m)
 	if n.refill.frozen(l.Policy) {
 		wait = max(wait, n.cfg.Lease)
@@ -136,27 +147,43 @@ func (n *Node) slot() crdt.SlotID {
 	return crdt.SlotID{Writer: n.writer, Serial: n.serial.Load()}
 }
 
-// meet finds the key's bucket and brings it up to the limit's terms, or makes a full one.
-// It returns nil if there is no memory for it. Caller holds the shard's lock.
-func (n *Node) meet(s *shard, l *Limit, h uint64, key string) (*entry, uint32) {
+// current is the definition of l's limit that holds now, and l itself once it is removed. The
+// caller holds the lock of a shard and so sees none older than any of its buckets obeys:
+// under an older one it would undo a conversion, and open a slot that it has used before.
+func (n *Node) current(l *Limit) *Limit {
+	if now := n.force.Load().byID[l.Index]; now != nil {
+		return now
+	}
+	return l
+}
+
+// meet finds the key's bucket and brings it up to the limit's terms at reading r, or makes a
+// full one. It returns nil if there is no memory for it. Caller holds the shard's lock.
+func (n *Node) meet(s *shard, l *Limit, r crdt.Instant, h uint64, key string) (*entry, uint32) {
 	e, place := s.find(h, uint16(l.Index), key)
 	if e != nil {
-		n.renew(s, l, e)
+		n.renew(s, l, r, e)
 		return e, place
 	}
 	if !n.room(s, l, key) {
 		return nil, 0
 	}
-	if e, place = s.insert(h, uint16(l.Index), key, crdt.NewBucket(&l.terms, crdt.Instant(l.shown.Load()))); e != nil {
+	if e, place = s.insert(h, uint16(l.Index), key, crdt.NewBucket(&l.terms, r)); e != nil {
 		l.buckets.Add(1)
 	}
 	return e, place
 }
 
-// renew brings a bucket up to the limit's terms: a later epoch, and the eviction rule, by
-// which a bucket long full is as good as absent.
-func (n *Node) renew(s *shard, l *Limit, e *entry) {
-	r := crdt.Instant(l.shown.Load())
+// renew brings a bucket up to the limit's terms at reading r: a later epoch, and the
+// eviction rule, by which a bucket long full is as good as absent.
+func (n *Node) renew(s *shard, l *Limit, r crdt.Instant, e *entry) {
+	if e.Epoch == l.terms.Epoch && r-e.Touched < l.terms.Idle {
+		return // nearly always, and small enough to be inlined
+	}
+	n.renewLate(s, l, r, e)
+}
+
+func (n *Node) renewLate(s *shard, l *Limit, r crdt.Instant, e *entry) {
 	if e.Epoch != l.terms.Epoch {
 		if e.Epoch > l.terms.Epoch && !n.knows(e.Epoch) {
 			return // a peer's later state, met before the set that explains it
@@ -168,8 +195,8 @@ func (n *Node) renew(s *shard, l *Limit, e *entry) {
 		e.Convert(old, &l.terms, crdt.Instant(n.refill.shown[old.Policy].Load()), r)
 	}
 	if r-e.Touched >= l.terms.Idle && e.Absent(&l.terms, r) {
+		n.retire(e)
 		e.Bucket = crdt.NewBucket(&l.terms, r)
-		n.serial.Add(1) // the old slot is forgotten: never write into it again
 		s.tally[l.Index].evictedFull++
 	}
 }
@@ -180,7 +207,7 @@ func (n *Node) room(s *shard, l *Limit, key string) bool {
 	if l.buckets.Load() < int64(l.MaxBuckets) || key == "" {
 		return true
 	}
-	r := crdt.Instant(l.shown.Load())
+	r := l.reading()
 	for range min(evictTry, int(s.next)-1) {
 		if s.hand++; s.hand >= s.next {
 			s.hand = 1
@@ -197,9 +224,20 @@ func (n *Node) room(s *shard, l *Limit, key string) bool {
 
 // evict forgets a bucket, and with it the value of this node's slot in it.
 func (n *Node) evict(s *shard, l *Limit, place uint32) {
+	n.retire(s.at(place))
 	s.remove(place)
 	l.buckets.Add(-1)
-	n.serial.Add(1)
+}
+
+// retire makes sure that no slot of a bucket about to be forgotten is ever written to again:
+// the next one has another serial. It does not raise the serial for buckets that were opened
+// before the last time: a flood of keys would use up 32 bits within days. A later generation
+// hides what slots there were before it.
+func (n *Node) retire(e *entry) {
+	last := n.slot()
+	if e.Gen > 0 || slices.ContainsFunc(e.Slots(), func(s crdt.Slot) bool { return s.SlotID == last }) {
+		n.serial.CompareAndSwap(last.Serial, last.Serial+1)
+	}
 }
 
 // Credit gives up to tokens back to the bucket, clipped to the room left.
@@ -212,12 +250,13 @@ func (n *Node) Credit(limit, key string, tokens int64) (Decision, error) {
 	s := n.table.shard(h)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	l = n.current(l)
 	d := Decision{Allowed: true, Limit: l, Cost: tokens, Level: l.Capacity}
-	e, place := n.meet(s, l, h, key)
+	r := l.reading()
+	e, place := n.meet(s, l, r, h, key)
 	if e == nil {
 		return d, nil // no memory for the key: it shares a bucket that is not its own to credit
 	}
-	r := crdt.Instant(l.shown.Load())
 	if e.Credit(&l.terms, r, crdt.Milli(tokens)*crdt.Token, n.slot()) > 0 {
 		s.touch(e, place)
 	}
@@ -248,10 +287,14 @@ func (n *Node) Look(limit, key string) (Bucket, error) {
 	h := n.table.hash(uint16(l.Index), key)
 	s := n.table.shard(h)
 	s.mu.Lock()
-	b := crdt.NewBucket(&l.terms, crdt.Instant(l.shown.Load()))
-	if e, _ := s.find(h, uint16(l.Index), key); e != nil {
-		n.renew(s, l, e)
-		e.Advance(&l.terms, crdt.Instant(l.shown.Load()))
+	l = n.current(l)
+	r := l.reading()
+	b := crdt.NewBucket(&l.terms, r)
+	if e, place := s.find(h, uint16(l.Index), key); e != nil {
+		n.renew(s, l, r, e)
+		if e.Advance(&l.terms, r) {
+			s.touch(e, place)
+		}
 		b = e.Clone()
 	}
 	s.mu.Unlock()

@@ -38,11 +38,21 @@ go vet ./...
 step staticcheck
 go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...
 
-step test
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 status=0
-go test -race -count=1 -timeout 9m -v ./... >"$log" 2>&1 || status=$?
+
+# run NAME ARGS…: go test, all output into the log.
+run() {
+	step "$1"
+	shift
+	go test -count=1 -timeout 9m -v "$@" >>"$log" 2>&1 || status=$?
+}
+# Everything with the race detector, which makes the simulation ten times slower: it plays a
+# few seeds here, and all of them without. Real processes come last, with the machine to themselves.
+run 'test, with the race detector' -race $(go list ./... | grep -v testnet/process)
+run 'simulation, all seeds' ./testnet/sim
+run 'real processes' -parallel 4 ./testnet/process
 grep -E '^(ok|FAIL|panic:)|no test files' "$log" || true
 if ((status)); then
 	# What each failing test said, without the output of those that passed.

@@ -130,6 +130,7 @@ func same(t *testing.T, nodes []*Node, key string, within time.Duration) time.Du
 
 // The limit holds globally: three nodes, each offered three times the rate.
 func TestTheLimitIsGlobal(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name        string
 		capacity    int
@@ -147,6 +148,7 @@ func TestTheLimitIsGlobal(t *testing.T) {
 		{"capacity 1, 80 ms apart", 1, 3, 1, 80 * time.Millisecond, 0, 1.05},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			nodes := distant(t, c.regions, c.each, c.delay, 0, limits(c.capacity, 100, ""))
 			l := (&Load{Nodes: nodes, Limit: "g", Key: "hot", PerNode: 300, For: 20 * time.Second}).Begin().Wait()
 			ideal := float64(c.capacity) + 100*20
@@ -165,12 +167,14 @@ func TestTheLimitIsGlobal(t *testing.T) {
 // Lawful traffic is served: 0.8 of the rate, spread over the nodes, capacity of half a
 // second of refill.
 func TestLawfulTrafficIsServed(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name  string
 		delay time.Duration
 		loss  float64
 	}{{"loopback", 0, 0}, {"150 ms one way, 5 % loss", 150 * time.Millisecond, 0.05}} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			nodes := distant(t, 3, 1, c.delay, c.loss, limits(50, 100, ""))
 			l := (&Load{Nodes: nodes, Limit: "g", Key: "lawful", PerNode: 80.0 / 3, For: 30 * time.Second}).Begin().Wait()
 			share := float64(l.Refused.Load()) / float64(l.Refused.Load()+l.Admitted.Load())
@@ -184,6 +188,7 @@ func TestLawfulTrafficIsServed(t *testing.T) {
 
 // A key used on one node only is exact to the token, whatever the others do.
 func TestAKeyOnOneNodeIsExact(t *testing.T) {
+	t.Parallel()
 	nodes := cluster(t, 3, "version: 1\nlimits:\n  - {name: g, capacity: 100, refill_rate: 1/h}\n")
 	admitted := 0
 	for range 150 {
@@ -207,11 +212,13 @@ func TestAKeyOnOneNodeIsExact(t *testing.T) {
 
 // A node is restarted under load: the cluster admits what it should.
 func TestRestartUnderLoad(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name string
 		stop func(n *Node)
 	}{{"SIGTERM", func(n *Node) { n.Stop() }}, {"kill -9", (*Node).Kill}} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			nodes := cluster(t, 3, limits(100, 100, ""))
 			l := (&Load{Nodes: nodes[:2], Limit: "g", Key: "hot", PerNode: 300}).Begin()
 			third := (&Load{Nodes: nodes[2:], Limit: "g", Key: "hot", PerNode: 300}).Begin()

@@ -1,0 +1,83 @@
+package node
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/openclaw/edge/crdt"
+	"github.com/openclaw/edge/gossip"
+)
+
+// deliver sends a node what another one has of a key, as a frame would.
+func deliver(t *testing.T, to, from *Node, key string) {
+	t.Helper()
+	var ids []uint32
+	for i := range from.table.shards {
+		from.table.shards[i].each(func(e *entry, place uint32) {
+			if e.key == key {
+				ids = append(ids, uint32(i)<<localBits|place)
+			}
+		})
+	}
+	payload, _ := (&replica{n: from}).Pack(nil, ids, 1<<20)
+	if _, _, err := (&replica{n: to}).Unpack(payload, nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A flood makes a node forget a key again and again, whose bucket its peer keeps: each time
+// it opens another slot. Slots that it has left behind are dead, though it lives.
+func TestSlotsLeftBehindByAFloodStartANewGeneration(t *testing.T) {
+	flooded, peer := quietNode(t, 100, "10", 1000), quietNode(t, 100, "10", 1000)
+	flooded.settled.Store(true)
+	peer.settled.Store(true)
+	taken := 0
+	for range 40 {
+		d, err := flooded.Take("bench", "alice", 1)
+		if err != nil || !d.Allowed {
+			t.Fatal(d, err)
+		}
+		taken++
+		deliver(t, peer, flooded, "alice")
+		flooded.forgetAll()
+	}
+	b, _ := peer.Look("bench", "alice")
+	if len(b.Slots) != taken || b.Level != crdt.Milli(100-taken)*crdt.Token {
+		t.Fatalf("%d slots, level %d: a slot was written to twice", len(b.Slots), b.Level)
+	}
+	deliver(t, flooded, peer, "alice")
+	v := &gossip.View{Self: "edge-1", Members: []gossip.Member{{Node: "edge-1", Writer: uint64(flooded.writer)}}}
+	flooded.refill.state.Store(&authority{reachable: 1})
+	e, _ := flooded.entryOf("alice")
+	if !flooded.mayRegenerate(v, e) {
+		t.Errorf("%d slots, one of them in use, and no new generation", len(e.Slots()))
+	}
+}
+
+// Serials are 32 bits for the life of a process: evictions in a flood must not use them up.
+func TestAFloodDoesNotUseUpTheSerials(t *testing.T) {
+	n := quietNode(t, 100, "1000000", 256)
+	const strangers = 100_000
+	for i := range strangers {
+		n.Take("bench", fmt.Sprint("stranger-", i), 1)
+		n.refill.shown[crdt.Quorum].Add(1e6)
+	}
+	evicted := n.Stats().Limits[0].EvictedMemory
+	t.Logf("%d evictions, serial %d", evicted, n.serial.Load())
+	if evicted < strangers/2 || uint64(n.serial.Load()) > evicted/16 {
+		t.Errorf("%d evictions raised the serial to %d", evicted, n.serial.Load())
+	}
+}
+
+// forgetAll evicts every bucket.
+func (n *Node) forgetAll() {
+	for i := range n.table.shards {
+		s := &n.table.shards[i]
+		s.each(func(e *entry, place uint32) { n.evict(s, n.force.Load().at(e), place) })
+	}
+}
+
+func (n *Node) entryOf(key string) (*entry, uint32) {
+	h := n.table.hash(0, key)
+	return n.table.shard(h).find(h, 0, key)
+}
