@@ -18,8 +18,8 @@ func TestAllHoldTheSameWithinTwoRounds(t *testing.T) {
 		regional(c, delay(link))
 		c.Run(5*time.Second, nil)
 		var flows []*sim.Flow
-		for k := range 300 {
-			flows = append(flows, &sim.Flow{ID: sim.ID{Limit: "l", Key: fmt.Sprint(k)}, PerSecond: 15})
+		for k := range 60 {
+			flows = append(flows, &sim.Flow{ID: sim.ID{Limit: "l", Key: fmt.Sprint(k)}, PerSecond: 5})
 		}
 		c.Run(10*time.Second, flows)
 		time.Sleep(2*200*time.Millisecond + link)
