@@ -80,7 +80,7 @@ type evidence struct {
 // that this node or one of its reachable members reaches. Any two sides with a majority have a
 // member in common, so each counts the other and the parts never add up to more than one.
 // (Why not 1/(n·h) with h this node's own reachable members, as the design has it? With a cut
-// link between two members and a third one dead, both count too few and add 7/6.)
+// link between two members and a third one dead, both count too few: five members, and 31/30 of the time is added.)
 //
 // A newcomer counts in n at once, but has no vote in the majority until a majority of those
 // that have one is seen to know it: else one that joins the smaller half during a cut would

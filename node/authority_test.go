@@ -262,3 +262,27 @@ func TestANewcomerMakesNoSecondMajority(t *testing.T) {
 		}
 	}
 }
+
+// A lost member's part is taken over after one and a half leases, not earlier: it may go on
+// adding for one lease, and half a one is the margin for delays.
+func TestAPartIsTakenOverAfterOneAndAHalfLeases(t *testing.T) {
+	now := time.Unix(1000, 0)
+	for _, c := range []struct {
+		silent time.Duration
+		covers bool
+	}{{testLease - 1, false}, {testLease, false}, {testLease + testLease/2 - 1, false}, {testLease + testLease/2, true}} {
+		v := &gossip.View{Self: "a", Roster: 7, Members: []gossip.Member{
+			{Node: "a", Writer: 1}, {Node: "b", Writer: 2, ProvenAt: now}, {Node: "c", Writer: 3, ProvenAt: now.Add(-c.silent)}}}
+		var both memberset
+		both.add(0)
+		both.add(1)
+		a := authorise(evidence{
+			view: v, reports: map[string]report{"b": {writer: 2, roster: 7, reach: both}, "c": {writer: 3, roster: 7, reach: both}},
+			now: now, lease: testLease, since: func(string) time.Time { return now.Add(-time.Hour) },
+			established: true, confirmed: names(v), introduced: true,
+		})
+		if a.covers.has(2) != c.covers {
+			t.Errorf("silent for %v: taken over is %v", c.silent, a.covers.has(2))
+		}
+	}
+}

@@ -68,11 +68,11 @@ func (n *Node) takeAtomic(limits []*Limit, reqs []Request) []Decision {
 	need := make(map[spot]crdt.Milli, len(reqs))
 	for i, q := range reqs {
 		s := n.table.shard(hashes[i])
-		e, place := n.meet(s, limits[i], hashes[i], q.Key)
+		e, place := n.meet(s, limits[i], limits[i].reading(), hashes[i], q.Key)
 		if e == nil {
 			h := n.table.hash(uint16(limits[i].Index), "")
 			s = n.table.shard(h)
-			_, place = n.meet(s, limits[i], h, "")
+			_, place = n.meet(s, limits[i], limits[i].reading(), h, "")
 		}
 		spots[i] = spot{s, place}
 	}
@@ -88,7 +88,7 @@ func (n *Node) takeAtomic(limits []*Limit, reqs []Request) []Decision {
 			ok = false // evicted for another key of this very batch
 			continue
 		}
-		if e.Advance(&limits[i].terms, crdt.Instant(limits[i].shown.Load())) {
+		if e.Advance(&limits[i].terms, limits[i].reading()) {
 			spots[i].s.touch(e, spots[i].place)
 		}
 		ok = ok && e.Level(&limits[i].terms) >= need[spots[i]]
@@ -96,7 +96,7 @@ func (n *Node) takeAtomic(limits []*Limit, reqs []Request) []Decision {
 	ds := make([]Decision, len(reqs))
 	for i, q := range reqs {
 		if ok {
-			ds[i] = n.takeAt(spots[i].s, limits[i], spots[i].s.at(spots[i].place), spots[i].place, q.Cost)
+			ds[i] = n.takeAt(spots[i].s, limits[i], limits[i].reading(), spots[i].s.at(spots[i].place), spots[i].place, q.Cost)
 			continue
 		}
 		ds[i] = n.notTaken(spots[i].s, spots[i].place, limits[i], q, need[spots[i]])

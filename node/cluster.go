@@ -17,10 +17,9 @@ func (n *Node) Cluster() Cluster {
 	v := n.gossip.View()
 	a := n.refill.state.Load()
 	speeds := n.refill.speedsNow()
-	own := n.refill.own(n.cfg.Node)
-	now := time.Now()
+	own, at := n.refill.own(n.cfg.Node)
 	c := Cluster{
-		Node: n.cfg.Node, Region: n.cfg.Region, TimeMS: float64(now.UnixMicro()) / 1000, LeaseMS: n.cfg.Lease.Milliseconds(),
+		Node: n.cfg.Node, Region: n.cfg.Region, TimeMS: float64(at.UnixMicro()) / 1000, LeaseMS: n.cfg.Lease.Milliseconds(),
 		ExpectedMembers: len(v.Members), ReachableMembers: a.reachable,
 		Policies: make(map[string]PolicyState), RefillPaused: n.refill.paused.Load(),
 		Members: []Member{},

@@ -9,7 +9,7 @@ import (
 type Cluster struct {
 	Node             string                 `json:"node"`
 	Region           string                 `json:"region"`
-	TimeMS           float64                `json:"time_ms"` // wall clock, Unix, of what follows
+	TimeMS           float64                `json:"time_ms"` // wall clock, Unix, of the refill daemon's last step
 	Members          []Member               `json:"members"`
 	ExpectedMembers  int                    `json:"expected_members"`
 	ReachableMembers int                    `json:"reachable_members"` // this node included

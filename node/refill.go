@@ -39,7 +39,6 @@ type refill struct {
 	confirmed  map[string]bool      // members with a vote, see authorise
 	met        map[string]bool      // members known to know this node
 	introduced bool                 // to all members, once
-	started    time.Time
 	last       time.Time
 	rest       [crdt.Policies]int64 // of the division by a grant's den
 	grants     [crdt.Policies]grant
@@ -114,7 +113,7 @@ func (r *refill) tick(now time.Time, v *gossip.View, lease, doubt time.Duration)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.last.IsZero() {
-		r.last, r.started = now, now
+		r.last = now
 	}
 	passed := now.Sub(r.last)
 	r.last = now
@@ -230,20 +229,14 @@ func (r *refill) hear(from string, h *header, writer uint64, now time.Time) erro
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, rec := range h.records {
-		have, known := r.clock[rec.node]
-		if !known {
-			continue
+		last, ok := r.heard[rec.node]
+		if !ok {
+			continue // new, or known from the disk alone: the time since is not
 		}
-		since := r.started
-		if last, ok := r.heard[rec.node]; ok {
-			since = last.at
-		} else {
-			continue // known from the disk alone: the time since is not
-		}
-		most := now.Sub(since)*11/10 + growthSlack
-		for p := range have {
-			if grown := rec.clock[p] - have[p]; time.Duration(grown) > most {
-				return fmt.Errorf("refill clock of %s grew by %v in %v", rec.node, time.Duration(grown), now.Sub(since))
+		since := now.Sub(last.at)
+		for p, have := range r.clock[rec.node] {
+			if grown := time.Duration(rec.clock[p] - have); grown > since*11/10+growthSlack {
+				return fmt.Errorf("refill clock of %s grew by %v in %v", rec.node, grown, since)
 			}
 		}
 	}
@@ -291,11 +284,11 @@ func (r *refill) speedsNow() [crdt.Policies]float64 {
 	return r.speeds
 }
 
-// own is what this node has added to the clocks.
-func (r *refill) own(self string) crdt.Components {
+// own is what this node has added to the clocks, and up to when.
+func (r *refill) own(self string) (crdt.Components, time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.clock[self]
+	return r.clock[self], r.last
 }
 
 func (r *refill) isStopping() bool {

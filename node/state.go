@@ -81,8 +81,8 @@ func (p *replica) packBucket(id uint32, max int) bool {
 	if l == nil {
 		return true
 	}
-	p.n.renew(s, l, e, place)
-	r := crdt.Instant(l.shown.Load())
+	r := l.reading()
+	p.n.renew(s, l, r, e, place)
 	if e.Advance(&l.terms, r) {
 		s.touch(e, place)
 	}
@@ -152,7 +152,7 @@ func (n *Node) join(in *crdt.Entry) (id uint32, learnt bool, err error) {
 	if theirs.Epoch < l.terms.Epoch {
 		return 0, false, nil // its sender will convert it by itself
 	}
-	r := crdt.Instant(l.shown.Load())
+	r := l.reading()
 	if !theirs.Plausible(&l.terms, n.refill.horizon(l.Policy, n.gossip.View().Phase == gossip.Synced)) {
 		n.impossible.Add(1)
 		return 0, false, nil
@@ -184,7 +184,7 @@ func (n *Node) join(in *crdt.Entry) (id uint32, learnt bool, err error) {
 		l.buckets.Add(1)
 		learnt = true
 	} else {
-		n.renew(s, l, e, place)
+		n.renew(s, l, r, e, place)
 		if e.Advance(&l.terms, at) {
 			s.touch(e, place)
 		}

@@ -31,7 +31,7 @@ func (n *Node) sweep(i int) {
 			s.tally[l.Index].evictedFull++
 			return
 		}
-		n.renew(s, l, e, place)
+		n.renew(s, l, r, e, place)
 		if len(e.Slots()) > maxDeadSlots && n.mayRegenerate(v, e) {
 			e.Regenerate(&l.terms, r)
 			s.touch(e, place)

@@ -24,22 +24,24 @@ const (
 // A shard's index is open addressing over words of (tag, place), the entries lie in chunks
 // that never move. A bucket with a 16-byte key and one writer costs some 160 bytes.
 type table struct {
+	shards [shards]shard // first, so that each begins a cache line
 	seed   maphash.Seed
-	shards [shards]shard
 }
 
+// A shard is three cache lines. What a take of a known key reads is in the first two.
 type shard struct {
 	mu     sync.Mutex // guards everything below; never held across I/O or a channel
 	index  []uint64   // tag<<32 | place; 0: free
 	chunks []*[chunkSize]entry
-	free   []uint32 // places to reuse
-	next   uint32   // places below were used before
-	live   int
-	hand   uint32   // where the search for a full bucket goes on
+	next   uint32  // places below were used before
+	hand   uint32  // where the search for a full bucket goes on
+	tally  []tally // by limit
+
 	dirty  []uint32 // places changed here since the last drain, each once
-	tally  []tally  // by limit
+	live   int
 	backup map[uint32]allowance
-	_      [40]byte // a cache line for each lock
+	free   []uint32 // places to reuse
+	_      [32]byte
 }
 
 type entry struct {

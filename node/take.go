@@ -64,17 +64,22 @@ func (n *Node) admissible(limit, key string, cost int64) (*Limit, error) {
 	return l, nil
 }
 
+// reading is R as takes on this limit's buckets see it now: one load an operation, so that
+// all of it happens at one reading.
+func (l *Limit) reading() crdt.Instant { return crdt.Instant(l.shown.Load()) }
+
 func (n *Node) take(l *Limit, key string, cost int64) Decision {
 	h := n.table.hash(uint16(l.Index), key)
 	s := n.table.shard(h)
 	s.mu.Lock()
 	l = n.current(l)
-	e, place := n.meet(s, l, h, key)
+	r := l.reading()
+	e, place := n.meet(s, l, r, h, key)
 	if e == nil {
 		s.mu.Unlock()
 		return n.takeOverflow(l, cost)
 	}
-	d := n.takeAt(s, l, e, place, cost)
+	d := n.takeAt(s, l, r, e, place, cost)
 	s.mu.Unlock()
 	return d
 }
@@ -87,17 +92,17 @@ func (n *Node) takeOverflow(l *Limit, cost int64) Decision {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l = n.current(l)
-	e, place := n.meet(s, l, h, "")
+	r := l.reading()
+	e, place := n.meet(s, l, r, h, "")
 	if e == nil { // the shard itself is full
 		wait := n.patience(l, crdt.Milli(cost)*crdt.Token)
 		return Decision{Limit: l, Cost: cost, RetryAfter: wait, ResetAfter: wait}
 	}
-	return n.takeAt(s, l, e, place, cost)
+	return n.takeAt(s, l, r, e, place, cost)
 }
 
-// takeAt takes from a bucket that is current. Caller holds the shard's lock.
-func (n *Node) takeAt(s *shard, l *Limit, e *entry, place uint32, cost int64) Decision {
-	r := crdt.Instant(l.shown.Load())
+// takeAt takes at reading r from a bucket that is current. Caller holds the shard's lock.
+func (n *Node) takeAt(s *shard, l *Limit, r crdt.Instant, e *entry, place uint32, cost int64) Decision {
 	b := &e.Bucket
 	if b.Advance(&l.terms, r) {
 		s.touch(e, place)
@@ -152,28 +157,35 @@ func (n *Node) current(l *Limit) *Limit {
 	return l
 }
 
-// meet finds the key's bucket and brings it up to the limit's terms, or makes a full one.
-// It returns nil if there is no memory for it. Caller holds the shard's lock.
-func (n *Node) meet(s *shard, l *Limit, h uint64, key string) (*entry, uint32) {
+// meet finds the key's bucket and brings it up to the limit's terms at reading r, or makes a
+// full one. It returns nil if there is no memory for it. Caller holds the shard's lock.
+func (n *Node) meet(s *shard, l *Limit, r crdt.Instant, h uint64, key string) (*entry, uint32) {
 	e, place := s.find(h, uint16(l.Index), key)
 	if e != nil {
-		n.renew(s, l, e, place)
+		n.renew(s, l, r, e, place)
 		return e, place
 	}
 	if !n.room(s, l, key) {
 		return nil, 0
 	}
-	if e, place = s.insert(h, uint16(l.Index), key, crdt.NewBucket(&l.terms, crdt.Instant(l.shown.Load()))); e != nil {
+	if e, place = s.insert(h, uint16(l.Index), key, crdt.NewBucket(&l.terms, r)); e != nil {
 		l.buckets.Add(1)
 	}
 	return e, place
 }
 
-// renew brings a bucket up to the limit's terms: a later epoch, and the eviction rule, by
-// which a bucket long full is as good as absent. It is converted as it was when the epoch
-// began, so that all nodes make the same of it, however late each comes by.
-func (n *Node) renew(s *shard, l *Limit, e *entry, place uint32) {
-	r := crdt.Instant(l.shown.Load())
+// renew brings a bucket up to the limit's terms at reading r: a later epoch, and the
+// eviction rule, by which a bucket long full is as good as absent.
+func (n *Node) renew(s *shard, l *Limit, r crdt.Instant, e *entry, place uint32) {
+	if e.Epoch != l.terms.Epoch || r-e.Touched >= l.terms.Idle { // seldom; small enough to be inlined
+		n.renewLate(s, l, r, place)
+	}
+}
+
+// renewLate converts a bucket as it was when the epoch began, so that all nodes make the same
+// of it, however late each comes by.
+func (n *Node) renewLate(s *shard, l *Limit, r crdt.Instant, place uint32) {
+	e := s.at(place)
 	if e.Epoch != l.terms.Epoch {
 		if e.Epoch > l.terms.Epoch && !n.knows(e.Epoch) {
 			return // a peer's later state, met before the set that explains it
@@ -201,7 +213,7 @@ func (n *Node) room(s *shard, l *Limit, key string) bool {
 	if l.buckets.Load() < int64(l.MaxBuckets) || key == "" {
 		return true
 	}
-	r := crdt.Instant(l.shown.Load())
+	r := l.reading()
 	for range min(evictTry, int(s.next)-1) {
 		if s.hand++; s.hand >= s.next {
 			s.hand = 1
@@ -246,11 +258,11 @@ func (n *Node) Credit(limit, key string, tokens int64) (Decision, error) {
 	defer s.mu.Unlock()
 	l = n.current(l)
 	d := Decision{Allowed: true, Limit: l, Cost: tokens, Level: l.Capacity}
-	e, place := n.meet(s, l, h, key)
+	r := l.reading()
+	e, place := n.meet(s, l, r, h, key)
 	if e == nil {
 		return d, nil // no memory for the key: it shares a bucket that is not its own to credit
 	}
-	r := crdt.Instant(l.shown.Load())
 	if e.Credit(&l.terms, r, crdt.Milli(tokens)*crdt.Token, n.slot()) > 0 {
 		s.touch(e, place)
 	}
@@ -282,10 +294,11 @@ func (n *Node) Look(limit, key string) (Bucket, error) {
 	s := n.table.shard(h)
 	s.mu.Lock()
 	l = n.current(l)
-	b := crdt.NewBucket(&l.terms, crdt.Instant(l.shown.Load()))
+	r := l.reading()
+	b := crdt.NewBucket(&l.terms, r)
 	if e, place := s.find(h, uint16(l.Index), key); e != nil {
-		n.renew(s, l, e, place)
-		if e.Advance(&l.terms, crdt.Instant(l.shown.Load())) {
+		n.renew(s, l, r, e, place)
+		if e.Advance(&l.terms, r) {
 			s.touch(e, place)
 		}
 		b = e.Clone()

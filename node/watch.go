@@ -19,7 +19,7 @@ import (
 
 // reloader reads the configuration file again: on SIGHUP, on POST /-/reload, and when its
 // content changes. A bad file leaves the limits in force, is logged and sets the metric to 0.
-// Only limits are reloaded; other changes need a restart, and are logged as such.
+// Limits and gossip keys are reloaded; other changes need a restart, and are logged as such.
 type reloader struct {
 	node *Node
 	ok   prometheus.Gauge
@@ -70,6 +70,10 @@ func (r *reloader) now(cause string) (version uint64, err error) {
 	}
 	before := r.last
 	c, err := r.read()
+	rotate := len(before.GossipKeys) > 0 && len(c.GossipKeys) > 0 && !reflect.DeepEqual(before.GossipKeys, c.GossipKeys)
+	if err == nil && rotate {
+		err = r.node.gossip.SetKeys(c.GossipKeys)
+	}
 	if err == nil {
 		err = r.node.Replace(c.Limits, c.LimitsVersion)
 	}
@@ -80,6 +84,9 @@ func (r *reloader) now(cause string) (version uint64, err error) {
 	}
 	r.ok.Set(1)
 	r.node.log.Info("config: reloaded", "cause", cause, "file", c.File, "version", c.LimitsVersion, "limits", len(c.Limits))
+	if rotate {
+		before.GossipKeys = c.GossipKeys
+	}
 	if !sameButLimits(before, c) {
 		r.node.log.Warn("config: something other than the limits has changed; restart to apply it", "file", c.File)
 	}

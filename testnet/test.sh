@@ -12,6 +12,7 @@ install_missing() {
 	command -v ip >/dev/null || packages+=(iproute2)
 	command -v nft >/dev/null || packages+=(nftables)
 	command -v promtool >/dev/null || packages+=(prometheus)
+	command -v curl >/dev/null || packages+=(curl)
 	((${#packages[@]})) || return 0
 	if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then
 		echo "not installed: ${packages[*]}; some tests will be skipped" >&2

@@ -31,11 +31,7 @@ func Binary(t testing.TB) string {
 			return
 		}
 		build.path = filepath.Join(dir, "openclaw-edge")
-		args := []string{"build", "-o", build.path}
-		if raceEnabled {
-			args = append(args, "-race")
-		}
-		out, err := exec.Command("go", append(args, "github.com/openclaw/edge/cmd/openclaw-edge")...).CombinedOutput()
+		out, err := exec.Command("go", "build", "-o", build.path, "github.com/openclaw/edge/cmd/openclaw-edge").CombinedOutput()
 		if err != nil {
 			build.err = fmt.Errorf("go build: %w\n%s", err, out)
 		}

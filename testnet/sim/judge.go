@@ -126,7 +126,11 @@ func (v *Verdict) authorised(o *Observed) {
 			share := float64(grown) / float64(passed)
 			v.Growth = max(v.Growth, share)
 			if share > overGrow {
-				v.breach("authorised", "%v clock grew by %v in the %v before %v", p, grown, passed, o.Samples[to].At)
+				by := make(map[string]time.Duration)
+				for m, own := range o.Samples[to].By {
+					by[m] = (own[p] - o.Samples[from].By[m][p]).Round(time.Millisecond)
+				}
+				v.breach("authorised", "%v clock grew by %v in the %v before %v: %v", p, grown, passed, o.Samples[to].At, by)
 			}
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/openclaw/edge/crdt"
+	"github.com/openclaw/edge/node"
 	"github.com/openclaw/edge/testnet/memnet"
 	"github.com/openclaw/edge/testnet/sim"
 )
@@ -116,7 +117,8 @@ func TestLawfulTrafficIsServed(t *testing.T) {
 // After an hour of lawful use on one node, another takes the key over, which never was asked
 // for it: nothing lawful is refused, and no second full bucket is granted.
 func TestAKeyFailsOverToAnotherNode(t *testing.T) {
-	play(t, sim.Config{Seed: 3, Limits: []crdt.Definition{limit("l", 100, "10")}}, func(t *testing.T, c *sim.Cluster) {
+	seldom := func(cfg *node.Config) { cfg.RoundRegion = 200 * time.Millisecond } // an hour is long
+	play(t, sim.Config{Seed: 3, Limits: []crdt.Definition{limit("l", 100, "10")}, Tune: seldom}, func(t *testing.T, c *sim.Cluster) {
 		c.Net.Default(delay(5 * time.Millisecond))
 		whole(t, c, "a", "a", "a")
 		id := sim.ID{Limit: "l", Key: "k"}
@@ -137,6 +139,6 @@ func TestAKeyFailsOverToAnotherNode(t *testing.T) {
 		if is-was > 11 {
 			t.Errorf("a dry key was granted %d tokens within a second on the next node, the rate is 10", is-was)
 		}
-		obey(t, c, sim.Laws{Nodes: 3, Delay: 100 * time.Millisecond})
+		obey(t, c, sim.Laws{Nodes: 3, Delay: 300 * time.Millisecond})
 	})
 }

@@ -159,9 +159,10 @@ func (c *Cluster) sample(now time.Duration) {
 		return
 	}
 	c.samples = now
-	s := Sample{At: now}
+	s := Sample{At: now, By: make(map[string][crdt.Policies]time.Duration)}
 	for _, m := range c.Machines {
 		c.note(m)
+		s.By[m.Name] = m.own
 		for p := range s.Own {
 			s.Own[p] += m.own[p]
 		}

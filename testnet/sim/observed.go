@@ -37,6 +37,7 @@ type Take struct {
 type Sample struct {
 	At  time.Duration
 	Own [crdt.Policies]time.Duration
+	By  map[string][crdt.Policies]time.Duration // machine
 }
 
 // Holding is a bucket as one node shows it.

@@ -1,0 +1,225 @@
+package main
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/openclaw/edge/node"
+)
+
+// README.md is prose that runs: the sixty seconds are played by sixty_test.go; here is what
+// can be checked without a node.
+
+func readme(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// section is what stands under a heading.
+func section(t *testing.T, heading string) string {
+	t.Helper()
+	_, rest, found := strings.Cut(readme(t), "\n## "+heading+"\n")
+	if !found {
+		t.Fatalf("no section %q", heading)
+	}
+	text, _, _ := strings.Cut(rest, "\n## ")
+	return text
+}
+
+// blocks are the fenced blocks of a language.
+func blocks(text, language string) (all []string) {
+	for _, m := range regexp.MustCompile("(?ms)^```"+language+"\n(.*?)^```$").FindAllStringSubmatch(text, -1) {
+		all = append(all, m[1])
+	}
+	return all
+}
+
+// The sections come in the order of the house's style.
+func TestReadmeHasItsOrder(t *testing.T) {
+	var got []string
+	for _, m := range regexp.MustCompile(`(?m)^##? (.*)$`).FindAllStringSubmatch(withoutBlocks(readme(t)), -1) {
+		got = append(got, m[1])
+	}
+	want := "OpenClaw Edge; Sixty seconds; What it promises, and what not; Run it in many regions; Map of the code; A request's walk; Words; Work on it"
+	if strings.Join(got, "; ") != want {
+		t.Errorf("sections: %s", strings.Join(got, "; "))
+	}
+}
+
+func withoutBlocks(text string) string {
+	return regexp.MustCompile("(?ms)^```.*?^```$").ReplaceAllString(text, "")
+}
+
+var reference = regexp.MustCompile(`([\w/-]+\.go):((?:\w+\.)?\w+)`)
+
+// Every file.go:Name that the page refers to is there.
+func TestNamesInTheReadmeExist(t *testing.T) {
+	refs := reference.FindAllStringSubmatch(readme(t), -1)
+	if len(refs) < 20 {
+		t.Errorf("only %d references found", len(refs))
+	}
+	for _, ref := range refs {
+		if lines(t, ref[1], ref[2]) == 0 {
+			t.Errorf("%s is not there", ref[0])
+		}
+	}
+	for _, file := range regexp.MustCompile("`([\\w/-]+\\.(?:go|sh))`").FindAllStringSubmatch(readme(t), -1) {
+		if _, err := os.Stat(filepath.Join(root, file[1])); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// The walk is eight stops of about 250 lines: what a stranger reads in five minutes.
+func TestTheWalkIsShort(t *testing.T) {
+	sum, stops := 0, 0
+	for i, stop := range regexp.MustCompile(`(?m)^\d\. .*$`).FindAllString(section(t, "A request's walk"), -1) {
+		ref := reference.FindStringSubmatch(stop)
+		if ref == nil || stop[0] != byte('1'+i) {
+			t.Errorf("stop %d: %s", i+1, stop)
+			continue
+		}
+		stops++
+		sum += lines(t, ref[1], ref[2])
+	}
+	t.Logf("%d stops, %d lines", stops, sum)
+	if stops != 8 || sum < 150 || sum > 350 {
+		t.Errorf("%d stops of %d lines, want 8 of about 250", stops, sum)
+	}
+}
+
+// lines is how long a function, method ("Type.Name"), type or value of a file is; 0: absent.
+func lines(t *testing.T, file, name string) int {
+	t.Helper()
+	fset := token.NewFileSet()
+	parsed, err := parser.ParseFile(fset, filepath.Join(root, file), nil, 0)
+	if err != nil {
+		t.Error(err)
+		return 0
+	}
+	for _, decl := range parsed.Decls {
+		if fn, ok := decl.(*ast.FuncDecl); ok && receiver(fn)+fn.Name.Name == name {
+			return fset.Position(fn.End()).Line - fset.Position(fn.Pos()).Line + 1
+		}
+	}
+	return 0
+}
+
+// receiver is "Type." of a method, "" of a function.
+func receiver(fn *ast.FuncDecl) string {
+	if fn.Recv == nil {
+		return ""
+	}
+	at := fn.Recv.List[0].Type
+	if star, ok := at.(*ast.StarExpr); ok {
+		at = star.X
+	}
+	if id, ok := at.(*ast.Ident); ok {
+		return id.Name + "."
+	}
+	return "?."
+}
+
+// Every --flag and OPENCLAW_VARIABLE on the page is the command's, and the command lines of
+// "Run it in many regions" parse.
+func TestFlagsInTheReadmeExist(t *testing.T) {
+	var f flags
+	k, err := kong.New(&f, kong.DefaultEnvars("OPENCLAW"),
+		kong.Vars{"http": "", "grpc": "", "gossip": "", "data": "", "metrics": "0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := map[string]bool{"OPENCLAW_ADMIN_TOKEN": true} // named by the file, not a flag
+	for _, flag := range k.Model.Flags {
+		known["--"+flag.Name] = true
+		for _, env := range flag.Envs {
+			known[env] = true
+		}
+	}
+	found := regexp.MustCompile(`(?:^|[\s`+"`"+`])(--[a-z][a-z-]*|OPENCLAW_[A-Z_]+)`).FindAllStringSubmatch(readme(t), -1)
+	if len(found) < 10 {
+		t.Errorf("only %d flags found", len(found))
+	}
+	for _, m := range found {
+		if !known[m[1]] {
+			t.Errorf("%s is no flag", m[1])
+		}
+	}
+	for _, line := range blocks(section(t, "Run it in many regions"), "sh") {
+		words := strings.Fields(strings.ReplaceAll(line, "\\\n", " "))
+		if _, err := k.Parse(words[1:]); words[0] != "openclaw-edge" || err != nil {
+			t.Errorf("%s: %v", line, err)
+		}
+	}
+}
+
+// The config on the page is good, without a warning.
+func TestTheConfigInTheReadmeIsGood(t *testing.T) {
+	all := blocks(readme(t), "yaml")
+	if len(all) == 0 {
+		t.Fatal("no config")
+	}
+	for _, text := range all {
+		file := filepath.Join(t.TempDir(), "edge.yaml")
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c, warnings, err := node.ReadConfig(file)
+		if err != nil || len(warnings) > 0 || len(c.Inactive) > 0 {
+			t.Errorf("%v %v, not active: %v", err, warnings, c.Inactive)
+		}
+	}
+}
+
+// What "Work on it" tells to run is there: tests, benchmarks, fuzz targets, directories and
+// the tests' own flags.
+func TestWhatTheReadmeTellsToRunExists(t *testing.T) {
+	text := section(t, "Work on it")
+	var declared, ownFlags []string
+	for name, file := range sources(t) {
+		if !strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		for _, decl := range file.Decls {
+			if fn, ok := decl.(*ast.FuncDecl); ok {
+				declared = append(declared, fn.Name.Name)
+			}
+		}
+		raw, err := os.ReadFile(filepath.Join(root, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`flag\.\w+\("([\w-]+)"`).FindAllStringSubmatch(string(raw), -1) {
+			ownFlags = append(ownFlags, "-"+m[1])
+		}
+	}
+	all := " " + strings.Join(append(declared, ownFlags...), " ") + " "
+	for _, m := range regexp.MustCompile(`\b(?:Test|Fuzz|Benchmark)\w+`).FindAllString(text, -1) {
+		if !strings.Contains(all, " "+m+" ") {
+			t.Errorf("%s is not there", m)
+		}
+	}
+	builtin := " -run -v -timeout -fuzz -fuzztime -bench -benchmem -benchtime "
+	for _, m := range regexp.MustCompile(`(?m) (-[a-z]+)\b`).FindAllStringSubmatch(text, -1) {
+		if !strings.Contains(builtin+all, " "+m[1]+" ") {
+			t.Errorf("%s is no flag of a test", m[1])
+		}
+	}
+	for _, m := range regexp.MustCompile(`\./([\w/]+)|cd ([\w/]+)`).FindAllStringSubmatch(text, -1) {
+		if _, err := os.Stat(filepath.Join(root, m[1]+m[2])); err != nil {
+			t.Error(err)
+		}
+	}
+}

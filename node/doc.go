@@ -1,0 +1,37 @@
+// Package node is one node of OpenClaw Edge: it holds the buckets of crdt, replicates them
+// over gossip, moves the refill clock, and answers HTTP.
+//
+//	HTTP (http_*.go)                             peers
+//	  │ Take, Credit, Look                         ▲ frames
+//	  ▼                                            ▼
+//	Node ─▶ table: 256 shards ◀─ drain, join ─▶ replica ◀─▶ gossip
+//	  │     (table.go)           dirty buckets  (state.go)    │ View, headers
+//	  │                                                       ▼
+//	  ├─ R ─▶ refill.shown ◀─── moves ─── refill daemon (refill.go, authority.go)
+//	  └─────▶ limits in force ◀─ swaps ── file, SIGHUP, the cluster's set (limits.go)
+//
+// Who owns what. A bucket belongs to its shard's lock, which is never held across I/O or a
+// channel. The limits in force are one immutable value, swapped as one. The refill clocks
+// belong to the daemon; a take sees of them one atomic integer, and no system clock. replica
+// is the node as gossip sees it, and runs on gossip's goroutine alone. Run starts everything
+// (its comment lists the parts); New starts nothing.
+//
+// Where this package leaves design.md, section 4, and why:
+//
+//   - A lost member's part is shared among all that its coverers or their reachable members
+//     reach, not among each one's own h: with one of five dead and one link cut, both ends of
+//     the link would count one too few, and all together add 31/30 (authorise).
+//   - A newcomer has a vote only once a majority of the voters knows it, and a part of the
+//     share clock only once every member does, as in Raft: else one that joins the smaller
+//     half of a cut makes it a second majority.
+//   - A component of the clock counts only from a peer that has proved, within the lease, to
+//     hear us: else a node that hears and is not heard spends the others' time a second time
+//     (a one-way cut of 90 s admitted 1.8 times the limit).
+//   - A late tick is paid up to half a lease, not 100 ms: on a busy machine those delays cost
+//     5 % of the rate. Nobody takes a part over before one and a half leases, so none is paid
+//     twice; a longer sleep is paid 100 ms.
+//   - The set of limits is item 0 of the replicated state, kept on disk with the clock: one
+//     mechanism carries, orders and repairs it, and a restart behind a cut resets no bucket.
+//   - A node is ready only when it knows every component of the clock: on a clock
+//     that is behind it would refuse what is lawful, then pay its buckets the difference.
+package node
