@@ -31,6 +31,11 @@ func (n *Node) sweep(i int) {
 			s.tally[l.Index].evictedFull++
 			return
 		}
+		if e.key != "" && l.buckets.Load() > int64(l.MaxBuckets)*7/8 && e.Full(&l.terms, r) {
+			n.evict(s, l, place) // makes room before it is short: room looks into one shard only
+			s.tally[l.Index].evictedMemory++
+			return
+		}
 		n.renew(s, l, r, e, place)
 		if len(e.Slots()) > maxDeadSlots && n.mayRegenerate(v, e) {
 			e.Regenerate(&l.terms, r)

@@ -81,3 +81,22 @@ func (n *Node) entryOf(key string) (*entry, uint32) {
 	h := n.table.hash(0, key)
 	return n.table.shard(h).find(h, 0, key)
 }
+
+// A limit that is nearly full of buckets makes room of the full ones, wherever they lie: the
+// next stranger gets a bucket of its own.
+func TestTheSweepMakesRoom(t *testing.T) {
+	n := quietNode(t, 100, "10", 100)
+	for i := range 100 {
+		n.Take("bench", fmt.Sprint("old-", i), 1)
+	}
+	n.refill.shown[crdt.Quorum].Store(int64(time.Minute)) // all are full again
+	for i := range shards {
+		n.sweep(i)
+	}
+	for i := range 10 {
+		n.Take("bench", fmt.Sprint("new-", i), 100)
+	}
+	if st := n.Stats().Limits[0]; st.Overflow != 0 || st.EvictedMemory == 0 {
+		t.Errorf("%d of 10 strangers shared the overflow bucket; %d buckets made room", st.Overflow, st.EvictedMemory)
+	}
+}

@@ -177,15 +177,15 @@ func (n *Node) meet(s *shard, l *Limit, r crdt.Instant, h uint64, key string) (*
 // renew brings a bucket up to the limit's terms at reading r: a later epoch, and the
 // eviction rule, by which a bucket long full is as good as absent.
 func (n *Node) renew(s *shard, l *Limit, r crdt.Instant, e *entry, place uint32) {
-	if e.Epoch == l.terms.Epoch && r-e.Touched < l.terms.Idle {
-		return // nearly always, and small enough to be inlined
+	if e.Epoch != l.terms.Epoch || r-e.Touched >= l.terms.Idle { // seldom; small enough to be inlined
+		n.renewLate(s, l, place)
 	}
-	n.renewLate(s, l, r, e, place)
 }
 
-// renewLate converts a bucket as it was when the epoch began, so that all nodes make the
-// same of it, however late each comes by.
-func (n *Node) renewLate(s *shard, l *Limit, r crdt.Instant, e *entry, place uint32) {
+// renewLate converts a bucket as it was when the epoch began, so that all nodes make the same
+// of it, however late each comes by.
+func (n *Node) renewLate(s *shard, l *Limit, place uint32) {
+	e, r := s.at(place), l.reading()
 	if e.Epoch != l.terms.Epoch {
 		if e.Epoch > l.terms.Epoch && !n.knows(e.Epoch) {
 			return // a peer's later state, met before the set that explains it
