@@ -3,6 +3,7 @@ package node
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/openclaw/edge/crdt"
 	"github.com/openclaw/edge/gossip"
