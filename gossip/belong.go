@@ -29,6 +29,7 @@ func (l *loop) rosterChanged() {
 	}
 	old := l.byNode
 	l.byNode = make(map[string]*peer, len(es))
+	l.regions = make(map[uint64]string, len(es))
 	l.peers = l.peers[:0]
 	for _, e := range es {
 		if e.Node == l.cfg.Node || e.State != Joined {
@@ -39,6 +40,7 @@ func (l *loop) rosterChanged() {
 			p = l.rejoined(p, e)
 		}
 		l.byNode[e.Node] = p
+		l.regions[e.Writer] = e.Region
 		l.peers = append(l.peers, p)
 	}
 }

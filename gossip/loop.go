@@ -44,7 +44,8 @@ type loop struct {
 
 	peers   []*peer // sorted by node
 	byNode  map[string]*peer
-	version uint64 // of our newest change
+	regions map[uint64]string // of the peers, by writer
+	version uint64            // of our newest change
 	stamps  []stamp
 	vec     vector
 	logs    map[uint64]*changelog

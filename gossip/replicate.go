@@ -73,7 +73,7 @@ func (l *loop) relays(p *peer, origin, have uint64) bool {
 		return false
 	}
 	f, has := p.flow(origin), p.has[origin]
-	f.turn(have, p.round, l.now)
+	f.turn(have, l.pace(p, origin), l.now)
 	switch {
 	case has >= have:
 		f.seenAt = time.Time{}
@@ -92,12 +92,24 @@ func (l *loop) relays(p *peer, origin, have uint64) bool {
 	return true
 }
 
-// grace differs a little from node to node, so that not all begin to relay at once.
+// pace is the round between origin and p: the slow one between regions, also where we are
+// p's near neighbour. What p lacks for less than origin needs to send it again is not for us.
+func (l *loop) pace(p *peer, origin uint64) time.Duration {
+	if l.regions[origin] == p.Region {
+		return p.round
+	}
+	return max(p.round, l.cfg.RoundWAN)
+}
+
+// grace is how long we leave it to origin and to others. It differs from node to node, the
+// more the larger the cluster, so that one relays and the others see that p has it.
 func (l *loop) grace(p *peer, origin uint64) time.Duration {
 	h := fnv.New32a()
 	h.Write([]byte(l.cfg.Node))
 	h.Write([]byte(p.Node))
-	d := time.Duration(3+h.Sum32()%4)*p.round + p.rtt
+	h.Write([]byte{byte(origin), byte(origin >> 8)})
+	pace := l.pace(p, origin)
+	d := 3*pace + time.Duration(h.Sum32()%uint32(4+len(l.peers)))*pace/2 + p.rtt
 	if len(l.vec.upTo) > maxVector { // its vector comes in parts
 		d *= time.Duration(1 + len(l.vec.upTo)/maxVector)
 	}
