@@ -16,6 +16,7 @@ type replica struct {
 	n      *Node
 	packer crdt.Packer
 	reader crdt.Unpacker
+	rounds int            // calls of Drain
 	turns  map[string]int // by peer: whose clock component is next in its headers
 	audit  auditIndex
 }
@@ -27,9 +28,14 @@ func (p *replica) Drain(ids []uint32) []uint32 {
 	if p.n.setDirty.Swap(false) {
 		ids = append(ids, setItem)
 	}
+	p.rounds++
+	echo := p.rounds%echoRounds(max(1, p.n.refill.state.Load().reachable)) == 0
 	for i := range p.n.table.shards {
 		s := &p.n.table.shards[i]
 		s.mu.Lock()
+		if echo {
+			s.tellEchoes()
+		}
 		for _, place := range s.dirty {
 			s.at(place).dirty = false
 			ids = append(ids, uint32(i)<<localBits|place)
@@ -191,10 +197,31 @@ func (n *Node) join(in *crdt.Entry) (id uint32, learnt bool, err error) {
 		learnt, lacks = e.Join(theirs)
 	}
 	if lacks {
-		s.touch(e, place) // the sender, and maybe others, must hear what it lacks
+		n.echo(s, e, place)
 	}
 	return uint32(shardNumber(h))<<localBits | place, learnt, nil
 }
+
+// maxEchoing is the largest cluster whose nodes answer at once with what a sender lacks. In
+// larger ones most entries lack what is under way anyway, and the answers would multiply: they
+// wait and go out together.
+const maxEchoing = 8
+
+// echo tells the sender of an entry, and maybe others, what it lacks. Slots would come to it
+// anyhow; what the refill of two states made differ nobody else tells.
+func (n *Node) echo(s *shard, e *entry, place uint32) {
+	if n.refill.state.Load().reachable <= maxEchoing {
+		s.touch(e, place)
+		return
+	}
+	if s.echoes == nil {
+		s.echoes = make(map[uint32]struct{})
+	}
+	s.echoes[place] = struct{}{}
+}
+
+// echoRounds is how many rounds of the region the echoes of a cluster of n wait.
+func echoRounds(n int) int { return 4 * n }
 
 // hasten puts a pending set in force early, as a peer's clock has already reached it, and
 // returns the limit of the entry if that explains it.

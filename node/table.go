@@ -40,7 +40,8 @@ type shard struct {
 	dirty  []uint32 // places changed here since the last drain, each once
 	live   int
 	backup map[uint32]allowance
-	free   []uint32 // places to reuse
+	free   []uint32            // places to reuse
+	echoes map[uint32]struct{} // places that some peer lacks something of, to be told in time
 	_      [32]byte
 }
 
@@ -179,6 +180,16 @@ func (s *shard) touch(e *entry, place uint32) {
 		e.dirty = true
 		s.dirty = append(s.dirty, place)
 	}
+}
+
+// tellEchoes makes the buckets that some peer lacks something of dirty.
+func (s *shard) tellEchoes() {
+	for place := range s.echoes {
+		if e := s.at(place); e.live {
+			s.touch(e, place)
+		}
+	}
+	s.echoes = nil
 }
 
 // each calls f for every live bucket of the shard, under its lock; f may remove it.
