@@ -121,8 +121,12 @@ func (n *Node) takeAt(s *shard, l *Limit, r crdt.Instant, e *entry, place uint32
 		d.Level = b.Level(&l.terms)
 		d.RetryAfter = n.patience(l, want-d.Level)
 	}
-	if d.Level < crdt.Token {
-		d.ResetAfter = max(n.patience(l, crdt.Token-d.Level), d.RetryAfter)
+	switch {
+	case d.Level >= crdt.Token:
+	case d.Allowed:
+		d.ResetAfter = n.patience(l, crdt.Token-d.Level)
+	default:
+		d.ResetAfter = d.RetryAfter // the cost is a token at least, so this is the longer wait
 	}
 	return d
 }
@@ -161,13 +165,6 @@ func (n *Node) meet(s *shard, l *Limit, r crdt.Instant, h uint64, key string) (*
 // renew brings a bucket up to the limit's terms at reading r: a later epoch, and the
 // eviction rule, by which a bucket long full is as good as absent.
 func (n *Node) renew(s *shard, l *Limit, r crdt.Instant, e *entry) {
-	if e.Epoch == l.terms.Epoch && r-e.Touched < l.terms.Idle {
-		return // nearly always, and small enough to be inlined
-	}
-	n.renewLate(s, l, r, e)
-}
-
-func (n *Node) renewLate(s *shard, l *Limit, r crdt.Instant, e *entry) {
 	if e.Epoch != l.terms.Epoch {
 		if e.Epoch > l.terms.Epoch && !n.knows(e.Epoch) {
 			return // a peer's later state, met before the set that explains it
