@@ -12,13 +12,10 @@ const maxDeadSlots = 32
 // sweep goes over one shard: it forgets buckets that the eviction rule calls absent and
 // those of removed limits, converts what a new definition left, and starts generations.
 func (n *Node) sweep(i int) {
-	force := n.force.Load()
 	v := n.gossip.View()
 	s := &n.table.shards[i]
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.each(func(e *entry, place uint32) {
-		l := force.at(e)
+	s.walk(func(e *entry, place uint32) {
+		l := n.force.Load().at(e) // under the lock, so that no take has met it on later terms
 		if l == nil {
 			n.counts[e.limit].Add(-1)
 			s.remove(place)
@@ -36,6 +33,8 @@ func (n *Node) sweep(i int) {
 			s.touch(e, place)
 		}
 	})
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	n.dropFullBackups(s)
 }
 
