@@ -71,9 +71,7 @@ func (p *replica) eachAudited(at crdt.Components, n int, f func(id uint32, i int
 	force := p.n.force.Load()
 	quiet := p.n.quiet()
 	for i := range p.n.table.shards {
-		s := &p.n.table.shards[i]
-		s.mu.Lock()
-		s.each(func(e *entry, place uint32) {
+		p.n.table.shards[i].walk(func(e *entry, place uint32) {
 			l := force.at(e)
 			if l == nil || e.Epoch != l.terms.Epoch {
 				return
@@ -85,7 +83,6 @@ func (p *replica) eachAudited(at crdt.Components, n int, f func(id uint32, i int
 			key := keyHash(l.Name, e.key)
 			f(uint32(i)<<localBits|place, int(key%uint64(n)), sumAt(&e.Bucket, &l.terms, r, key))
 		})
-		s.mu.Unlock()
 	}
 }
 

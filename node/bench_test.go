@@ -65,3 +65,24 @@ func BenchmarkTake(b *testing.B) {
 		})
 	}
 }
+
+// A take of a known key allocates nothing, whatever the answer, also as the refill clock
+// moves on.
+func TestATakeAllocatesNothing(t *testing.T) {
+	for rate, admits := range map[string]bool{"1000000": true, "1/d": false} {
+		n := quietNode(t, 1000, rate, 100)
+		n.Take("bench", "alice", 1000)
+		(&replica{n: n}).Drain(nil)
+		got := testing.AllocsPerRun(1000, func() {
+			if admits {
+				n.refill.shown[crdt.Quorum].Add(1000)
+			}
+			if d, err := n.Take("bench", "alice", 1); err != nil || d.Allowed != admits {
+				t.Fatal(d, err)
+			}
+		})
+		if got != 0 {
+			t.Errorf("at a rate of %s: %v allocations", rate, got)
+		}
+	}
+}

@@ -39,6 +39,8 @@ type Config struct {
 	RoundRegion time.Duration // between frames to a peer in this region; less: fresher counts, more packets
 	RoundWAN    time.Duration // the same, to other regions
 
+	Tick        time.Duration // of the refill daemon, default 5 ms; more: coarser refill, less work
+
 	AdminTokenEnv string   // variable that holds the bearer token of /-/; "": loopback peers only
 	Inactive      []string // sections of the file that are accepted, but that no code acts on yet
 
@@ -59,7 +61,7 @@ func DefaultConfig() Config {
 		HTTP: "127.0.0.1:8080", GRPC: "127.0.0.1:8081", Gossip: "127.0.0.1:7946", MetricsPort: 9100,
 		DataDir: "./openclaw-data", Limits: builtinLimits(),
 		Doubt: 600 * time.Millisecond, Lease: 3 * time.Second,
-		RoundRegion: 50 * time.Millisecond, RoundWAN: 200 * time.Millisecond,
+		RoundRegion: 50 * time.Millisecond, RoundWAN: 200 * time.Millisecond, Tick: 5 * time.Millisecond,
 	}
 }
 

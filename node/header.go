@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -202,14 +203,12 @@ func (r *refill) header(self, peer string, turn int, v *gossip.View, now time.Ti
 	return h
 }
 
-// names lists the nodes of the clock in order.
+// names lists the nodes of the clock in order. Nodes are only ever added to it.
 func (r *refill) names() []string {
-	names := make([]string, 0, len(r.clock))
-	for node := range r.clock {
-		names = append(names, node)
+	if len(r.order) != len(r.clock) {
+		r.order = slices.Sorted(maps.Keys(r.clock))
 	}
-	slices.Sort(names)
-	return names
+	return r.order
 }
 
 func (r *refill) record(node, self string, now time.Time) clockRecord {

@@ -64,6 +64,9 @@ func New(cfg Config) (*Node, error) {
 	if err := cfg.Check(); err != nil {
 		return nil, fmt.Errorf("node: %w", err)
 	}
+	if cfg.Tick <= 0 {
+		cfg.Tick = DefaultConfig().Tick
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
@@ -187,7 +190,7 @@ func (n *Node) forgotten() error {
 
 // refillLoop is the refill daemon.
 func (n *Node) refillLoop(ctx context.Context) {
-	tick := time.NewTicker(tickEvery)
+	tick := time.NewTicker(n.cfg.Tick)
 	defer tick.Stop()
 	save := time.NewTicker(clockEvery)
 	defer save.Stop()

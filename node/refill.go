@@ -13,7 +13,6 @@ import (
 )
 
 const (
-	tickEvery   = 5 * time.Millisecond
 	mostArrears = 100 * time.Millisecond // for a process that slept, see tick
 	decideEvery = 25 * time.Millisecond  // how late a lease's end may be seen
 	speedWindow = 500 * time.Millisecond
@@ -33,6 +32,7 @@ type refill struct {
 
 	mu         sync.Mutex // guards what follows; takes never lock it
 	clock      crdt.Clock
+	order      []string // the clock's nodes, see names
 	heard      map[string]hearing
 	reports    map[string]report
 	seen       map[string]time.Time // members, since when this process knows them
@@ -68,7 +68,7 @@ type sample struct {
 
 func (r *refill) init(k knowledge) {
 	clock := k.Clock
-	r.clock = clock
+	r.clock, r.order = clock, nil
 	r.heard = make(map[string]hearing)
 	r.reports = make(map[string]report)
 	r.seen = make(map[string]time.Time)

@@ -14,10 +14,8 @@ const maxDeadSlots = 32
 func (n *Node) sweep(i int) {
 	v := n.gossip.View()
 	s := &n.table.shards[i]
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	force := n.force.Load() // under the lock: see current
-	s.each(func(e *entry, place uint32) {
+	s.walk(func(e *entry, place uint32) {
+		force := n.force.Load() // under the lock: see current
 		l := force.at(e)
 		if l == nil {
 			force.counts[e.limit].Add(-1)
@@ -42,6 +40,8 @@ func (n *Node) sweep(i int) {
 			s.touch(e, place)
 		}
 	})
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	n.dropFullBackups(s)
 }
 

@@ -192,6 +192,22 @@ func (s *shard) tellEchoes() {
 	s.echoes = nil
 }
 
+// walk is each for a long way: it takes the lock by itself, and for one chunk at a time, so
+// that a take waits for some microseconds at most. What comes or goes meanwhile f may miss.
+func (s *shard) walk(f func(e *entry, place uint32)) {
+	for place, more := uint32(1), true; more; {
+		s.mu.Lock()
+		end := min(s.next, place-place%chunkSize+chunkSize)
+		for ; place < end; place++ {
+			if e := s.at(place); e.live {
+				f(e, place)
+			}
+		}
+		more = place < s.next
+		s.mu.Unlock()
+	}
+}
+
 // each calls f for every live bucket of the shard, under its lock; f may remove it.
 func (s *shard) each(f func(e *entry, place uint32)) {
 	for place := uint32(1); place < s.next; place++ {

@@ -125,7 +125,9 @@ func (n *Node) takeAt(s *shard, l *Limit, r crdt.Instant, e *entry, place uint32
 		d.Level = b.Level(&l.terms)
 		d.RetryAfter = n.patience(l, want-d.Level)
 	}
-	d.ResetAfter = n.patience(l, want-d.Level)
+	if d.ResetAfter = d.RetryAfter; d.Allowed {
+		d.ResetAfter = n.patience(l, want-d.Level) // a refused take computes its wait once
+	}
 	return d
 }
 

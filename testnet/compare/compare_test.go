@@ -2,11 +2,10 @@
 // limiters of one process, in the same run. It is a module of its own, so that
 // the product does not depend on them.
 //
-//	go test -bench=Take -benchtime=200ms -count=6     (some ten minutes)
+//	go test -bench=Take -benchtime=3s -count=3     (some ten minutes)
 //	go test -bench=BytesPerLiveKey
 //
-// Names of results are keys=K/answer=A/limiter=L/cores=C: benchstat -col
-// /limiter puts the limiters side by side. What differs beyond speed: the
+// What differs beyond speed: the
 // others read the clock at every take and count for one process; ours reads
 // the refill clock, which the refill daemon moves, and counts for a cluster.
 package compare
@@ -125,9 +124,9 @@ func inTurns(b *testing.B, takes []take, order []int32, want bool, cores int) {
 		var spent [4]float64
 		for i := range takes {
 			i = (i + turns) % len(takes) // who goes first changes
-			start := turns * turn * 2
-			turned(takes[i], order, start+turn, want, cores) // brings its own state into the caches again
-			d, bad := turned(takes[i], order, start, want, cores)
+			start := turns * (warm + turn)
+			turned(takes[i], order, start, warm, want, cores)
+			d, bad := turned(takes[i], order, start+warm, turn, want, cores)
 			spent[i] = float64(d.Nanoseconds()) / float64(turn*cores)
 			each[i] = append(each[i], spent[i])
 			wrong[i] += bad
@@ -145,12 +144,17 @@ func inTurns(b *testing.B, takes []take, order []int32, want bool, cores int) {
 	b.ReportMetric(0, "ns/op")
 }
 
-// turn is how many takes each core does before the next limiter's turn.
-const turn = 500
+// Of the takes that each core does before the next limiter's turn, turn are timed. Those before
+// bring back into the caches what the others' turns drove out, as it would be there had the
+// limiter the machine to itself.
+const (
+	warm = 4000
+	turn = 500
+)
 
-// turned is one turn: how long it took from when all cores were ready, and how many takes
-// were not answered as the rules say.
-func turned(t take, order []int32, start int, want bool, cores int) (time.Duration, int) {
+// turned does count takes on each core: how long it took from when all were ready, and how
+// many were not answered as the rules say.
+func turned(t take, order []int32, start, count int, want bool, cores int) (time.Duration, int) {
 	var ready, wrong atomic.Int64
 	var done sync.WaitGroup
 	ends := make([]time.Time, cores)
@@ -162,7 +166,7 @@ func turned(t take, order []int32, start int, want bool, cores int) (time.Durati
 				runtime.Gosched()
 			}
 			begins[core] = time.Now()
-			for range turn {
+			for range count {
 				if t(int(order[i&(draws-1)])) != want {
 					bad++
 				}
