@@ -39,7 +39,7 @@ type Config struct {
 	RoundRegion time.Duration // between frames to a peer in this region; less: fresher counts, more packets
 	RoundWAN    time.Duration // the same, to other regions
 
-	Tick        time.Duration // of the refill daemon, default 5 ms; more: coarser refill, less work
+	Tick time.Duration // of the refill daemon, default 5 ms; more: coarser refill, less work
 
 	AdminTokenEnv string   // variable that holds the bearer token of /-/; "": loopback peers only
 	Inactive      []string // sections of the file that are accepted, but that no code acts on yet
