@@ -13,8 +13,7 @@ import (
 type auditor struct {
 	next time.Time
 	id   uint64
-	peer string // whom we asked
-	sums []uint64
+	peer string         // whom we asked
 	seen map[string]int // exchanges that each peer began in this period
 }
 
