@@ -70,20 +70,18 @@ func (n *Node) quiet() crdt.Instant {
 func (p *replica) eachAudited(at crdt.Components, n int, f func(id uint32, i int, sum uint64)) {
 	force := p.n.force.Load()
 	quiet := p.n.quiet()
-	for i := range p.n.table.shards {
-		p.n.table.shards[i].walk(func(e *entry, place uint32) {
-			l := force.at(e)
-			if l == nil || e.Epoch != l.terms.Epoch {
-				return
-			}
-			r := at[l.Policy]
-			if e.Mark > r || r-e.Touched < quiet || e.Absent(&l.terms, r) {
-				return
-			}
-			key := keyHash(l.Name, e.key)
-			f(uint32(i)<<localBits|place, int(key%uint64(n)), sumAt(&e.Bucket, &l.terms, r, key))
-		})
-	}
+	p.n.table.walk(func(i int, e *entry, place uint32) {
+		l := force.at(e)
+		if l == nil || e.Epoch != l.terms.Epoch {
+			return
+		}
+		r := at[l.Policy]
+		if e.Mark > r || r-e.Touched < quiet || e.Absent(&l.terms, r) {
+			return
+		}
+		key := keyHash(l.Name, e.key)
+		f(uint32(i)<<localBits|place, int(key%uint64(n)), sumAt(&e.Bucket, &l.terms, r, key))
+	})
 }
 
 // keyHash is the same on every node, unlike the table's.

@@ -239,7 +239,7 @@ func (n *Node) logAuthority(members int) {
 }
 
 // sweepEvery paces the sweep: all shards in some 13 s.
-const sweepEvery = 50 * time.Millisecond
+const sweepEvery = 200 * time.Millisecond
 
 func (n *Node) sweepLoop(ctx context.Context) {
 	tick := time.NewTicker(sweepEvery)

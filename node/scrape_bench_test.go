@@ -9,7 +9,7 @@ import (
 // BenchmarkScrape is a scrape's walk over a million buckets, while another goroutine takes
 // and times each of its takes: ns/op is the scrape, the rest are takes meanwhile. The slowest
 // holds whatever else kept the core busy; idle-worst-ns is the same without scrapes. A take can
-// wait for one shard, 1/256 of the walk.
+// wait for one stride of the walk.
 func BenchmarkScrape(b *testing.B) {
 	n := quietNode(b, 100, "10", 2_000_000)
 	keys := benchKeys(1_000_000)

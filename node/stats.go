@@ -4,7 +4,7 @@ import (
 	"github.com/openclaw/edge/crdt"
 )
 
-// Stats is what a scrape needs. It walks the table a chunk at a time: takes hardly wait.
+// Stats is what a scrape needs. It walks the table in strides: takes hardly wait.
 func (n *Node) Stats() Stats {
 	v := n.gossip.View()
 	a := n.refill.state.Load()
@@ -27,8 +27,13 @@ func (n *Node) Stats() Stats {
 	force := n.force.Load()
 	of := make([]LimitStats, len(force.byID))
 	for i := range n.table.shards {
-		n.table.shards[i].count(force, of)
+		n.table.shards[i].count(of)
 	}
+	n.table.walk(func(_ int, e *entry, _ uint32) {
+		if l := force.at(e); l != nil && e.Epoch == l.terms.Epoch {
+			of[l.Index].add(e.LevelAt(&l.terms, l.reading()), l.Capacity)
+		}
+	})
 	for i, l := range force.byID {
 		if l == nil {
 			continue
@@ -49,9 +54,10 @@ func (n *Node) Stats() Stats {
 	return s
 }
 
-// count adds one shard's buckets and events.
-func (s *shard) count(force *inForce, of []LimitStats) {
+// count adds one shard's events.
+func (s *shard) count(of []LimitStats) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	for i := range min(len(s.tally), len(of)) {
 		t, st := &s.tally[i], &of[i]
 		st.Allowed += t.allowed
@@ -61,25 +67,20 @@ func (s *shard) count(force *inForce, of []LimitStats) {
 		st.EvictedFull += t.evictedFull
 		st.EvictedMemory += t.evictedMemory
 	}
-	s.mu.Unlock()
-	s.walk(func(e *entry, _ uint32) {
-		l := force.at(e)
-		if l == nil || e.Epoch != l.terms.Epoch {
-			return
-		}
-		level := e.LevelAt(&l.terms, crdt.Instant(l.shown.Load()))
-		if level >= l.Capacity {
-			return
-		}
-		st := &of[l.Index]
-		st.Live++
-		if level < crdt.Token {
-			st.Dry++
-		}
-		if level > 0 {
-			st.CurrentTokens += int64(level / crdt.Token)
-		} else {
-			st.Debt -= level
-		}
-	})
+}
+
+// add adds one bucket's level.
+func (st *LimitStats) add(level, capacity crdt.Milli) {
+	if level >= capacity {
+		return
+	}
+	st.Live++
+	if level < crdt.Token {
+		st.Dry++
+	}
+	if level > 0 {
+		st.CurrentTokens += int64(level / crdt.Token)
+	} else {
+		st.Debt -= level
+	}
 }

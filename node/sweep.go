@@ -14,7 +14,7 @@ const maxDeadSlots = 32
 func (n *Node) sweep(i int) {
 	v := n.gossip.View()
 	s := &n.table.shards[i]
-	s.walk(func(e *entry, place uint32) {
+	visit := func(e *entry, place uint32) {
 		force := n.force.Load() // under the lock: see current
 		l := force.at(e)
 		if l == nil {
@@ -39,7 +39,10 @@ func (n *Node) sweep(i int) {
 			e.Regenerate(&l.terms, r)
 			s.touch(e, place)
 		}
-	})
+	}
+	for from, more := uint32(0), true; more; from += stride {
+		more = s.walk(from, visit)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n.dropFullBackups(s)

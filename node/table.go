@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	shardBits = 8
+	shardBits = 6 // more would push each other out of the caches: five lines are read of each
 	shards    = 1 << shardBits
 	localBits = 32 - shardBits // of an id: the place within its shard
 	localMask = 1<<localBits - 1
@@ -105,7 +105,7 @@ func (s *shard) find(hash uint64, limit uint16, key string) (*entry, uint32) {
 }
 
 // insert adds a key that is not there, with a copy of the key. It returns nil when the
-// shard is full, at 16 million buckets.
+// shard is full, at 64 million buckets.
 func (s *shard) insert(hash uint64, limit uint16, key string, b crdt.Bucket) (*entry, uint32) {
 	var place uint32
 	if n := len(s.free); n > 0 {
@@ -192,20 +192,33 @@ func (s *shard) tellEchoes() {
 	s.echoes = nil
 }
 
-// walk is each for a long way: it takes the lock by itself, and for one chunk at a time, so
-// that a take waits for some microseconds at most. What comes or goes meanwhile f may miss.
-func (s *shard) walk(f func(e *entry, place uint32)) {
-	for place, more := uint32(1), true; more; {
-		s.mu.Lock()
-		end := min(s.next, place-place%chunkSize+chunkSize)
-		for ; place < end; place++ {
-			if e := s.at(place); e.live {
-				f(e, place)
-			}
+// stride is how many places a walk looks at between taking a lock and giving it back: so few
+// that a take that waits for it need not be put to sleep.
+const stride = 64
+
+// walk calls f for every live bucket, under its shard's lock. It goes from shard to shard
+// after each stride: who waits for one gets it long before the walk is back. What comes
+// or goes meanwhile f may miss.
+func (t *table) walk(f func(shard int, e *entry, place uint32)) {
+	for from, more := uint32(0), true; more; from += stride {
+		more = false
+		for i := range t.shards {
+			further := t.shards[i].walk(from, func(e *entry, place uint32) { f(i, e, place) })
+			more = more || further
 		}
-		more = place < s.next
-		s.mu.Unlock()
 	}
+}
+
+// walk is one stride from a place on. It tells whether there are places behind it.
+func (s *shard) walk(from uint32, f func(e *entry, place uint32)) (more bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for place := max(1, from); place < min(s.next, from+stride); place++ {
+		if e := s.at(place); e.live {
+			f(e, place)
+		}
+	}
+	return from+stride < s.next
 }
 
 // each calls f for every live bucket of the shard, under its lock; f may remove it.
