@@ -49,10 +49,11 @@ run() {
 	shift
 	go test -count=1 -timeout 9m -v "$@" >>"$log" 2>&1 || status=$?
 }
-# Everything with the race detector, which makes the simulation ten times slower: it plays a
-# few seeds here, and all of them without. Real processes come last, with the machine to themselves.
-run 'test, with the race detector' -race $(go list ./... | grep -v testnet/process)
-run 'simulation, all seeds' ./testnet/sim
+# Everything with the race detector. It makes the simulation ten times slower: a few seeds
+# with it, all seeds and stories without. Real processes come last, with the machine to themselves.
+run 'test, with the race detector' -race $(go list ./... | grep -vE 'testnet/(process|sim)$')
+run 'simulation, with the race detector' -race -run 'TestSimulation$' -seeds 4 ./testnet/sim
+run 'simulation, all seeds and stories' ./testnet/sim
 run 'real processes' -parallel 4 ./testnet/process
 grep -E '^(ok|FAIL|panic:)|no test files' "$log" || true
 if ((status)); then

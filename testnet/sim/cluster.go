@@ -98,7 +98,6 @@ func (c *Cluster) Start(m *Machine) error {
 	cfg := node.DefaultConfig()
 	cfg.Node, cfg.Region, cfg.Cluster = m.Name, m.Region, "sim"
 	cfg.Gossip, cfg.DataDir, cfg.NoListen, cfg.Transport = m.Addr, m.dir, true, transport
-	cfg.Tick = 20 * time.Millisecond // a tenth of the simulation's time otherwise
 	cfg.Limits, cfg.LimitsVersion, cfg.Logger = c.limits, c.version, c.cfg.Logger
 	if c.started++; c.started > 1 {
 		for _, o := range c.Machines {

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openclaw/edge/node"
 	"github.com/openclaw/edge/testnet/sim"
 )
 
@@ -60,7 +61,8 @@ func weather(t *testing.T, seed uint64) *sim.Verdict {
 	}
 	w := sim.NewWeather(seed, nodes)
 	var v *sim.Verdict
-	play(t, sim.Config{Seed: seed, Limits: w.Limits}, func(t *testing.T, c *sim.Cluster) {
+	coarse := func(c *node.Config) { c.Tick = 20 * time.Millisecond } // a tenth of the time otherwise
+	play(t, sim.Config{Seed: seed, Limits: w.Limits, Tune: coarse}, func(t *testing.T, c *sim.Cluster) {
 		var err error
 		if v, err = w.Play(c); err != nil {
 			t.Fatal(err, standing(c))
