@@ -189,6 +189,7 @@ func (r *reader) section(k kind, f *frame) {
 	switch k {
 	case kindRoster:
 		f.entries = r.entries()
+		r.bad = r.bad || len(f.entries) == 0 // nobody who sends frames has an empty roster
 	case kindBehind:
 		f.behind = true
 	case kindWant:

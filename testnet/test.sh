@@ -52,7 +52,7 @@ run() {
 # Everything with the race detector. It makes the simulation ten times slower: a few seeds
 # with it, all seeds and stories without. Real processes come last, with the machine to themselves.
 run 'test, with the race detector' -race $(go list ./... | grep -vE 'testnet/(process|sim)$')
-run 'simulation, with the race detector' -race -run 'TestSimulation$' -seeds 4 ./testnet/sim
+run 'simulation, with the race detector' -race -run 'TestSimulation$' ./testnet/sim -seeds 4
 run 'simulation, all seeds and stories' ./testnet/sim
 run 'real processes' -parallel 4 ./testnet/process
 grep -E '^(ok|FAIL|panic:)|no test files' "$log" || true
