@@ -40,13 +40,13 @@ func write(t *testing.T, path, text string) {
 // eventually is for what the operating system tells us in its own time.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for range 500 {
+	for range 2000 {
 		if ok() {
 			return
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	t.Fatalf("not within 5 s: %s", what)
+	t.Fatalf("not within 20 s: %s", what)
 }
 
 func versionOf(n *Node) uint64 { _, v := n.Limits(); return v }
