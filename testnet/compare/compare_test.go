@@ -63,10 +63,13 @@ var shapes = []struct {
 }{
 	{"hot", 1, func(*rand.Rand, int) func() int { return func() int { return 0 } }},
 	{"10k", 10_000, func(r *rand.Rand, count int) func() int { return func() int { return r.IntN(count) } }},
-	{"1m-zipf", 1_000_000, func(r *rand.Rand, count int) func() int {
-		z := rand.NewZipf(r, 1.1, 1, uint64(count-1))
-		return func() int { return int(z.Uint64()) }
-	}},
+	{"10k-zipf", 10_000, zipf},
+	{"1m-zipf", 1_000_000, zipf},
+}
+
+func zipf(r *rand.Rand, count int) func() int {
+	z := rand.NewZipf(r, 1.1, 1, uint64(count-1))
+	return func() int { return int(z.Uint64()) }
 }
 
 // names are keys of 16 bytes; which are popular has nothing to do with their order.
