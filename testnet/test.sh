@@ -39,15 +39,16 @@ go vet ./...
 step staticcheck
 go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...
 
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+log=$(mktemp -d)
+trap 'rm -rf "$log"' EXIT
 status=0
 
-# run NAME ARGS…: go test, all output into the log.
+# run NAME ARGS…: go test, its events into the log; what failed is printed with all it said.
 run() {
 	step "$1"
 	shift
-	go test -count=1 -timeout 9m -v "$@" >>"$log" 2>&1 || status=$?
+	go run gotest.tools/gotestsum@v1.13.0 --format pkgname --hide-summary skipped --jsonfile "$log/$SECONDS" \
+		-- -count=1 -timeout 9m "$@" || status=$?
 }
 # Everything with the race detector. It makes the simulation ten times slower: a few seeds
 # with it, all seeds and stories without. Real processes come last, with the machine to themselves.
@@ -55,18 +56,14 @@ run 'test, with the race detector' -race $(go list ./... | grep -vE 'testnet/(pr
 run 'simulation, with the race detector' -race -run 'TestSimulation$' ./testnet/sim -seeds 4
 run 'simulation, all seeds and stories' ./testnet/sim
 run 'real processes' -parallel 4 ./testnet/process
-grep -E '^(ok|FAIL|panic:)|no test files' "$log" || true
-if ((status)); then
-	# What each failing test said, without the output of those that passed.
-	grep -vE '^=== |^ *--- PASS' "$log" | grep -E -A 40 '^ *--- FAIL|^panic:|DATA RACE|^# |\[build failed\]' | head -400
-fi
-passed=$(grep -cE '^ *--- PASS' "$log" || true)
-failed=$(grep -cE '^ *--- FAIL' "$log" || true)
-skipped=$(grep -cE '^ *--- SKIP' "$log" || true)
+
+# count ACTION: how many tests ended so.
+count() { cat "$log"/* | grep '"Test":' | grep -c "\"Action\":\"$1\"" || true; }
+skipped=$(count skip)
 if ((skipped)); then
-	grep -E -A 1 '^ *--- SKIP' "$log"
+	cat "$log"/* | grep '"Test":' | grep -A 1 '"Action":"output".*SKIP'
 	[[ $(id -u) != 0 ]] || status=1 # root can run them all
 fi
 printf '%s: %d passed, %d failed, %d skipped, %d s\n' \
-	"$( ((status)) && echo FAIL || echo PASS)" "$passed" "$failed" "$skipped" $((SECONDS - began))
+	"$( ((status)) && echo FAIL || echo PASS)" "$(count pass)" "$(count fail)" "$skipped" $((SECONDS - began))
 exit "$status"

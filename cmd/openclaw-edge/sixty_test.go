@@ -2,9 +2,7 @@ package main
 
 import (
 	"bytes"
-	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -17,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/openclaw/edge/testnet/process"
 )
 
 // contractMetrics is every metric of the contract that a node without stores owns.
@@ -91,7 +91,7 @@ func newReader(t *testing.T) *reader {
 	}
 	for _, m := range portWritten.FindAllStringSubmatch(section(t, "Sixty seconds"), -1) {
 		if r.ports[m[1]] == "" {
-			r.ports[m[1]] = freePort(t)
+			_, r.ports[m[1]], _ = net.SplitHostPort(process.FreeAddr(t))
 		}
 	}
 	r.env = []string{
@@ -104,27 +104,6 @@ func newReader(t *testing.T) *reader {
 }
 
 var portWritten = regexp.MustCompile(`(?:127\.0\.0\.1:|--metrics-port=)(\d+)`)
-
-// freePort is free for UDP and TCP, and below those that connections are given.
-func freePort(t *testing.T) string {
-	t.Helper()
-	for range 100 {
-		addr := fmt.Sprintf("127.0.0.1:%d", 20000+rand.IntN(10000))
-		l, err := net.Listen("tcp", addr)
-		if err != nil {
-			continue
-		}
-		l.Close()
-		p, err := net.ListenPacket("udp", addr)
-		if err != nil {
-			continue
-		}
-		p.Close()
-		return addr[len("127.0.0.1:"):]
-	}
-	t.Fatal("no free port")
-	return ""
-}
 
 func (r *reader) bash(text string) *exec.Cmd {
 	text = portWritten.ReplaceAllStringFunc(text, func(s string) string {

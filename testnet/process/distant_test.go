@@ -3,7 +3,6 @@ package process
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/netip"
 	"testing"
 	"time"
@@ -18,7 +17,7 @@ func distant(t *testing.T, regions, each int, delay time.Duration, loss float64,
 	region := make(map[netip.AddrPort]int) // of the gossip address of each node
 	var real []string
 	for i := range regions * each {
-		addr := freeAddr(t)
+		addr := FreeAddr(t)
 		region[netip.MustParseAddrPort(addr)] = i / each
 		real = append(real, addr)
 	}
@@ -66,23 +65,4 @@ func front(t *testing.T, c relay.Config) string {
 	})
 	<-r.Started()
 	return r.Addr()
-}
-
-// freeAddr is a loopback address whose port is free for UDP and TCP.
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	for range 20 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		p, err := net.ListenPacket("udp", l.Addr().String())
-		l.Close()
-		if err == nil {
-			p.Close()
-			return l.Addr().String()
-		}
-	}
-	t.Fatal("no port is free for both UDP and TCP")
-	return ""
 }

@@ -10,6 +10,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/rand/v2"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -287,3 +289,29 @@ func (n *Node) Resume() { n.signal(syscall.SIGCONT) }
 
 // Restart starts it again with the same options and data directory.
 func (n *Node) Restart() { n.t.Helper(); n.launch() }
+
+var given sync.Map // ports that FreeAddr has returned
+
+// FreeAddr returns a loopback address, free for UDP and TCP, that stays so: it is below the ports
+// that the kernel hands to connections and to listeners on port 0, and returned only once.
+func FreeAddr(t testing.TB) string {
+	t.Helper()
+	for range 1000 {
+		addr := fmt.Sprintf("127.0.0.1:%d", 20000+rand.IntN(10000))
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			continue
+		}
+		l.Close()
+		p, err := net.ListenPacket("udp", addr)
+		if err != nil {
+			continue
+		}
+		p.Close()
+		if _, taken := given.LoadOrStore(addr, true); !taken {
+			return addr
+		}
+	}
+	t.Fatal("no port is free for both UDP and TCP")
+	return ""
+}
