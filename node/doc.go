@@ -4,7 +4,7 @@
 //	HTTP (http_*.go)                             peers
 //	  │ Take, Credit, Look                         ▲ frames
 //	  ▼                                            ▼
-//	Node ─▶ table: 256 shards ◀─ drain, join ─▶ replica ◀─▶ gossip
+//	Node ─▶ table: 64 shards ◀─ drain, join ─▶ replica ◀─▶ gossip
 //	  │     (table.go)           dirty buckets  (state.go)    │ View, headers
 //	  │                                                       ▼
 //	  ├─ R ─▶ refill.shown ◀─── moves ─── refill daemon (refill.go, authority.go)
