@@ -40,28 +40,35 @@ func (b *Bucket) Advance(t *Terms, r Instant) (forgave bool) {
 	if r <= b.Mark {
 		return false
 	}
-	level := b.Filled + Milli(b.sum)
-	if level < -t.MaxDebt {
-		b.Filled += -t.MaxDebt - level
-		level = -t.MaxDebt
-		forgave = true
-	}
-	if room := t.Capacity - level; room > 0 {
-		b.Filled += min(room, t.Fill(b.Mark, r))
-	}
+	forgave = b.Filled+Milli(b.sum) < -t.MaxDebt
+	b.Filled = b.filledAt(t, r)
 	b.Mark = r
 	return forgave
+}
+
+// filledAt is what Filled becomes by reading r: first forgiveness, then refill.
+func (b *Bucket) filledAt(t *Terms, r Instant) Milli {
+	if r <= b.Mark {
+		return b.Filled
+	}
+	filled := max(b.Filled, -t.MaxDebt-Milli(b.sum))
+	if room := t.Capacity - filled - Milli(b.sum); room > 0 {
+		filled += min(room, t.Fill(b.Mark, r))
+	}
+	return filled
 }
 
 // Take removes n from the bucket at reading r if its level allows, in the slot of id's
 // writer: the one it opened, else a new one, id, of a serial (not 0) that this writer never
 // used before it last forgot a bucket. With n of 0 or less nothing is taken: the answer
-// is whether the level is at least n.
+// is whether the level is at least n. A refused take changes nothing, not even the mark: so
+// that many of them on many cores only read the bucket.
 func (b *Bucket) Take(t *Terms, r Instant, n Milli, id SlotID) bool {
-	b.Advance(t, r)
-	if b.Filled+Milli(b.sum) < n {
+	filled := b.filledAt(t, r)
+	if filled+Milli(b.sum) < n {
 		return false
 	}
+	b.Filled, b.Mark = filled, max(b.Mark, r)
 	if n > 0 {
 		b.raise(t, r, id, 0, int64(n))
 	}
@@ -183,7 +190,5 @@ func (b *Bucket) Plausible(t *Terms, r Instant) bool {
 
 // LevelAt is the level that the bucket would have at reading r; it changes nothing.
 func (b *Bucket) LevelAt(t *Terms, r Instant) Milli {
-	c := *b // shares the slots, which Advance does not touch
-	c.Advance(t, r)
-	return c.Level(t)
+	return min(b.filledAt(t, r)+Milli(b.sum), t.Capacity)
 }

@@ -176,9 +176,24 @@ func TestOneNodeEqualsTheIdealBucket(t *testing.T) {
 			} else if want.advance(r); want.floor() > n {
 				t.Fatalf("refused %d at %d with %s in the ideal bucket", n, r, want.level)
 			}
-			if d := b.Level(tr) - want.floor(); d < -1 || d > 1 {
-				t.Fatalf("level %d, ideal %s", b.Level(tr), want.level)
+			if d := b.LevelAt(tr, r) - want.floor(); d < -1 || d > 1 {
+				t.Fatalf("level %d, ideal %s", b.LevelAt(tr, r), want.level)
 			}
+		}
+	})
+}
+
+func TestARefusedTakeChangesNothing(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		tr := drawTerms(t)
+		b := drawBucket(t, tr)
+		was, r := b.Clone(), b.Mark+drawSpan(t)
+		n := b.LevelAt(tr, r) + 1
+		if b.Take(tr, r, n, SlotID{1, 1}) || !equal(&b, &was) {
+			t.Fatalf("%d of %d: %+v became %+v", n, n-1, was, b)
+		}
+		if b.Advance(tr, r); b.Level(tr) != n-1 {
+			t.Fatalf("level %d, foretold %d", b.Level(tr), n-1)
 		}
 	})
 }

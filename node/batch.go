@@ -107,7 +107,7 @@ func (n *Node) takeAtomic(limits []*Limit, reqs []Request) []Decision {
 // notTaken is the decision on one request of a batch that failed as a whole.
 func (n *Node) notTaken(s *shard, place uint32, l *Limit, q Request, need crdt.Milli) Decision {
 	d := Decision{Limit: l, Cost: q.Cost, Level: l.Capacity}
-	s.tally[l.Index].rejected++
+	s.reject(l.Index)
 	if place != 0 {
 		if e := s.at(place); e.live && int(e.limit) == l.Index {
 			d.Level = e.Level(&l.terms)

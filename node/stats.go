@@ -58,6 +58,7 @@ func (n *Node) Stats() Stats {
 func (s *shard) count(of []LimitStats) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.settle(int(s.recent.limit))
 	for i := range min(len(s.tally), len(of)) {
 		t, st := &s.tally[i], &of[i]
 		st.Allowed += t.allowed

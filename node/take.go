@@ -104,8 +104,8 @@ func (n *Node) takeOverflow(l *Limit, cost int64) Decision {
 // takeAt takes at reading r from a bucket that is current. Caller holds the shard's lock.
 func (n *Node) takeAt(s *shard, l *Limit, r crdt.Instant, e *entry, place uint32, cost int64) Decision {
 	b := &e.Bucket
-	if b.Advance(&l.terms, r) {
-		s.touch(e, place)
+	if b.Level(&l.terms) < -l.terms.MaxDebt && b.Advance(&l.terms, r) {
+		s.touch(e, place) // peers must hear what was forgiven
 	}
 	d := Decision{Limit: l, Cost: cost}
 	want := crdt.Milli(cost) * crdt.Token
@@ -114,15 +114,15 @@ func (n *Node) takeAt(s *shard, l *Limit, r crdt.Instant, e *entry, place uint32
 		if d.Allowed = true; e.key == "" {
 			s.tally[l.Index].overflow++
 		} else {
-			s.tally[l.Index].allowed++
+			s.allow(l.Index)
 		}
 		d.Level = b.Level(&l.terms)
 	} else if level, ok := n.takeBackup(s, l, place, want); ok {
 		s.tally[l.Index].backup++
 		d.Allowed, d.Backup, d.Level = true, true, level
 	} else {
-		s.tally[l.Index].rejected++
-		d.Level = b.Level(&l.terms)
+		s.reject(l.Index)
+		d.Level = b.LevelAt(&l.terms, r)
 		d.RetryAfter = n.patience(l, want-d.Level)
 	}
 	if d.ResetAfter = d.RetryAfter; d.Allowed {

@@ -151,8 +151,8 @@ func inTurns(b *testing.B, takes []take, order []int32, want bool, cores int) {
 // bring back into the caches what the others' turns drove out, as it would be there had the
 // limiter the machine to itself.
 const (
-	warm = 4000
-	turn = 500
+	warm = 40000
+	turn = 2000
 )
 
 // turned does count takes on each core: how long it took from when all were ready, and how
