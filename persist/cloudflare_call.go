@@ -40,6 +40,7 @@ type request struct {
 	op    string
 	size  int  // bytes that go or come, as far as known
 	write bool // if it gets no answer, it may have been done
+	into  any  // what the result is decoded into, a pointer; nil: it is left as it stands
 	do    func(context.Context, ...option.RequestOption) error
 }
 
@@ -131,7 +132,7 @@ func (c *Cloudflare) send(ctx context.Context, r request) (answer, *Error, bool)
 		}
 	}
 	if err == nil && res != nil {
-		a, e, again := c.judge(r.op, res, body)
+		a, e, again := c.judge(r, res, body)
 		return a, e, again
 	}
 	if cause := ctx.Err(); cause != nil {
