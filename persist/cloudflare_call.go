@@ -173,7 +173,7 @@ func (c *Cloudflare) broken(op string, err error, limit time.Duration) (answer, 
 	switch {
 	case errors.As(err, &name), errors.As(err, &network) && (network.Op == "dial" || network.Op == "proxyconnect"):
 		return answer{}, c.failed(op, Failed, fmt.Errorf("no connection: %w", err)), true
-	case errors.As(err, &cert), errors.As(err, &record), errors.As(err, &unknown):
+	case errors.As(err, &cert), errors.As(err, &record), errors.As(err, &unknown), errors.Is(err, http.ErrSchemeMismatch):
 		return answer{}, c.failed(op, Failed, fmt.Errorf("no secure connection: %w: check base_url, the clock and the certificates of this machine", err)), false
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &waited) && waited.Timeout():
 		return answer{}, c.failed(op, Unknown, fmt.Errorf("no answer within %v", limit)), false
