@@ -303,7 +303,7 @@ var damages = map[string]func(b []byte, r *rand.Rand) []byte{
 		}
 		return b
 	},
-	"other text":      func(b []byte, r *rand.Rand) []byte { return []byte(strings.Repeat("no database ", 2000)) },
+	"other text": func(b []byte, r *rand.Rand) []byte { return []byte(strings.Repeat("no database ", 2000)) },
 	"noise": func(b []byte, r *rand.Rand) []byte {
 		for i := range b {
 			b[i] = byte(r.Uint32())
