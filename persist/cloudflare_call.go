@@ -64,7 +64,7 @@ func (c *Cloudflare) exchange(ctx context.Context, r request) (answer, *Error) {
 		}
 		doubt = doubt || r.write && e.Kind == Unknown
 		last = e
-		if !again {
+		if !again || doubt { // in doubt, a repetition's yes would hide that the first may still come
 			return a, backoff.Permanent(e)
 		}
 		return a, e
