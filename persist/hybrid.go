@@ -27,16 +27,17 @@ type State interface {
 	// Clock goes into every segment, at most MaxClock bytes; asked for after each Pack.
 	Clock() []byte
 	// Join takes a segment of any writer into the state; idempotent and commutative. An empty
-	// payload is one: its clock counts. An error says that it cannot be used, now or later.
+	// payload is one: its clock counts. An error says that it cannot be used, now or later. It
+	// keeps no part of s.
 	Join(s *Segment) error
 }
 
-// SegmentSpec names one segment. The order of specs is the order in which a store's segments
-// are joined at restore: what the others need comes first.
+// SegmentSpec names one segment.
 type SegmentSpec struct {
 	Name   string        // "00"; letters, digits, '_', '-'
 	Prefix string        // of its keys: "rating_bucket"; the same alphabet
 	TTL    time.Duration // at the stores, renewed before a third has passed; 0: never expires
+	First  bool          // joined before the store's other segments, which need it
 }
 
 // Config is what a Hybrid needs. Stores are the caller's, which closes them after Run.
@@ -70,24 +71,30 @@ type Config struct {
 // Primary or, while that fails, in Fallback. See the package comment for what it promises.
 // Safe for concurrent use.
 type Hybrid struct {
-	cfg  Config
-	log  *slog.Logger
-	turn chan struct{} // holds one token: whoever has it does the work and owns all that follows
+	cfg   Config
+	log   *slog.Logger
+	index map[[2]string]int // prefix and name of a segment to its number
 
-	sequence uint64 // of the newest value
-	parts    []segment
-	changes  []uint64 // scratch
-	disk     *target  // nil: none
-	primary  *target
-	fallback *target // nil: none
-	targets  []*target
-	started  time.Time
+	// turn holds one token. Whoever has it does the work, store calls included, and owns all
+	// fields down to joining.
+	turn                                 chan struct{}
+	sequence                             uint64 // of the newest value
+	segments                             []segment
+	changes                              []uint64 // scratch of look
+	targets                              [roles]*target
+	started                              time.Time
+	swept                                bool  // of what older incarnations left in local stores
+	unpacked                             error // of the newest round
+	pending                              int   // as Stats.Pending
+	active                               bool  // as Stats.FallbackActive
+	nextRound, nextReconcile, nextReread time.Time
 
-	nextReconcile time.Time
-	nextReread    time.Time
+	joining sync.Mutex // State.Join and target.found, while stores are read side by side
+	told    time.Time  // when restore's progress was logged
+	shown   shown
 
-	joining sync.Mutex // State.Join and the targets' found, beside other stores' readers
-	shown   shown      // what Stats says
+	// mayDelete is (*Hybrid).deletable; tests put wrong rules here, to be condemned.
+	mayDelete func(r role, e Entry, k Key) (ready time.Time, ok bool)
 }
 
 const (
@@ -115,13 +122,26 @@ func New(cfg Config) (*Hybrid, error) {
 	if cfg.Current == nil {
 		cfg.Current = func(string, uint64) bool { return true }
 	}
-	if err := cfg.check(); err != nil {
+	h := &Hybrid{
+		cfg: cfg, log: cfg.Logger, index: map[[2]string]int{},
+		turn: make(chan struct{}, 1), segments: make([]segment, len(cfg.Segments)),
+	}
+	h.turn <- struct{}{}
+	h.mayDelete = h.deletable
+	if err := h.check(); err != nil {
 		return nil, fmt.Errorf("persist: %w", err)
 	}
-	return newHybrid(cfg), nil
+	for r, store := range [roles]Store{primary: cfg.Primary, fallback: cfg.Fallback, disk: cfg.Disk} {
+		if store != nil {
+			h.targets[r] = newTarget(store, cfg.Every)
+		}
+	}
+	h.showStores()
+	return h, nil
 }
 
-func (c *Config) check() error {
+func (h *Hybrid) check() error {
+	c := &h.cfg
 	switch {
 	case c.Primary == nil:
 		return errors.New("no primary store")
@@ -132,21 +152,30 @@ func (c *Config) check() error {
 	case c.Every < 0 || c.ReconcileEvery < 0:
 		return errors.New("negative interval")
 	}
-	seen := map[string]bool{}
-	for _, spec := range c.Segments {
-		s := Segment{Name: spec.Name, Cluster: c.Cluster, Node: c.Node, Incarnation: c.Incarnation}
-		s.Time = time.UnixMilli(0)
+	for i, spec := range c.Segments {
+		s := Segment{Name: spec.Name, Cluster: c.Cluster, Node: c.Node, Time: time.UnixMilli(0)}
 		if err := s.check(); err != nil {
 			return fmt.Errorf("segment %q: %w", spec.Name, err)
 		}
-		key := SegmentKey(spec.Prefix, &s)
-		if _, err := ParseKey(key); err != nil {
+		if _, err := ParseKey(SegmentKey(spec.Prefix, &s)); err != nil {
 			return err
 		}
-		if seen[key] {
+		id := [2]string{spec.Prefix, spec.Name}
+		if _, twice := h.index[id]; twice {
 			return fmt.Errorf("segment %q of %q twice", spec.Name, spec.Prefix)
 		}
-		seen[key] = true
+		h.index[id] = i
 	}
 	return nil
 }
+
+func (h *Hybrid) take(ctx context.Context) error {
+	select {
+	case <-h.turn:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (h *Hybrid) release() { h.turn <- struct{}{} }

@@ -20,13 +20,12 @@ type Stats struct {
 
 // StoreStats is a store's part in Stats. Segments and bytes count what was acknowledged.
 type StoreStats struct {
-	Name           string
-	Written        uint64 // values
-	WrittenBytes   uint64
-	Joined         uint64 // values of other writers, restored or adopted
-	Deleted        uint64
-	LastError      error // of the newest call; nil: it succeeded
-	LastErrorSince time.Time
+	Name         string
+	Written      uint64 // values
+	WrittenBytes uint64
+	Joined       uint64 // values of other writers, restored or adopted
+	Deleted      uint64
+	LastError    error // of the newest call; nil: it succeeded
 }
 
 // Results of a reconcile, the keys of Stats.Reconciles.
@@ -77,4 +76,29 @@ func (h *Hybrid) show(f func(*Stats)) {
 	h.shown.mu.Lock()
 	defer h.shown.mu.Unlock()
 	f(&h.shown.s)
+}
+
+// showStores gives every store its place in Stats.
+func (h *Hybrid) showStores() {
+	s := Stats{
+		Reconciles: map[string]uint64{ReconcileOK: 0, ReconcileFailed: 0},
+		SetAside:   map[string]uint64{},
+	}
+	for _, t := range h.targets {
+		if t != nil {
+			s.Stores = append(s.Stores, StoreStats{Name: t.store.Name()})
+			s.Restored.Stores = append(s.Restored.Stores, StoreRestored{Name: t.store.Name()})
+		}
+	}
+	h.shown.s = s
+}
+
+// place is where the store stands in Stats.Stores.
+func (h *Hybrid) place(r role) (at int) {
+	for _, t := range h.targets[:r] {
+		if t != nil {
+			at++
+		}
+	}
+	return at
 }
