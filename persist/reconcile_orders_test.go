@@ -23,7 +23,7 @@ type actor struct {
 	over     bool
 	killable bool
 	kvFails  bool
-	free     func(op string) bool // calls that need not wait; nil: none
+	free     func(store, op string) bool // calls that need not wait; nil: none
 	stage    *stage
 }
 
@@ -41,7 +41,7 @@ type waiting struct {
 }
 
 func (g gated) pass(op string) error {
-	if !g.a.dead && (g.a.free == nil || !g.a.free(op)) {
+	if !g.a.dead && (g.a.free == nil || !g.a.free(g.name, op)) {
 		w := &waiting{g, op, make(chan struct{})}
 		g.a.stage.mu.Lock()
 		g.a.stage.gate = append(g.a.stage.gate, w)
@@ -87,12 +87,13 @@ type stage struct {
 	kv, redis *memory
 	actors    []*actor
 	acked     content
+	nap       time.Duration
 	ticks     int // times that a minute may pass while somebody waits at the gate
 	kills     int
 	owner     func() *actor
 	wrap      func(*stage, Store) Store // a wrong store
 	break_    func(*Hybrid)             // a wrong rule
-	copies    bool // reconcile by copying
+	copies    bool                      // reconcile by copying
 	lost      error
 
 	mu   sync.Mutex
@@ -186,7 +187,7 @@ func (s *stage) options() (options []func(), over bool) {
 	}
 	switch {
 	case asleep: // until it wakes
-		options = append(options, func() { time.Sleep(71 * time.Second) })
+		options = append(options, func() { time.Sleep(s.nap + time.Second) })
 	case s.ticks > 0 && !over:
 		options = append(options, func() { s.ticks--; time.Sleep(71 * time.Second) })
 	}
@@ -200,7 +201,7 @@ func explore(t *testing.T, scene func(*stage), wrong func(*stage)) (runs int, lo
 	for {
 		var taken, widths []int
 		synctest.Test(t, func(t *testing.T) {
-			s := &stage{kv: newMemory("kv", 60*time.Second), redis: newMemory("redis", 0), acked: content{}}
+			s := &stage{kv: newMemory("kv", 60*time.Second), redis: newMemory("redis", 0), acked: content{}, nap: 70 * time.Second}
 			if wrong != nil {
 				wrong(s)
 			}
@@ -233,16 +234,19 @@ func (s *stage) aftermath(t *testing.T) error {
 }
 
 // scenes, by name. Each is a few nodes for a few minutes.
-var scenes = map[string]func(*stage){
+var scenes = []struct {
+	name string
+	play func(*stage)
+}{
 	// A dead node's values are adopted while its last write to fallback is still on the way.
-	"adoption beside a late write of the dead": func(s *stage) {
+	{"adoption beside a late write of the dead", func(s *stage) {
 		s.left("b", 7, 1, s.redis, 1)
 		s.adopter("a", 4)
 		s.actors = append(s.actors, s.late("b", 7))
-	},
+	}},
 	// A node falls back, recovers and falls back again, while another adopts what is left by it
 	// when it is killed.
-	"adoption beside a living writer": func(s *stage) {
+	{"adoption beside a living writer", func(s *stage) {
 		b := s.add("b", 7, func(b *actor) {
 			b.y.raise(0, "b", 1)
 			b.kvFails = true
@@ -253,6 +257,7 @@ var scenes = map[string]func(*stage){
 			b.kvFails = true
 			s.round(b)
 		})
+		b.free = func(store, op string) bool { return b.kvFails && store == "kv" && op == "put" } // changes nothing
 		a := s.adopter("a", 3)
 		s.kills = 1
 		a.killable = false
@@ -262,9 +267,9 @@ var scenes = map[string]func(*stage){
 			}
 			return a
 		}
-	},
+	}},
 	// A node cleans up after itself, is killed anywhere, and KV still shows the old value.
-	"own reconcile": func(s *stage) {
+	{"own reconcile", func(s *stage) {
 		s.add("a", 7, func(a *actor) {
 			a.y.raise(0, "a", 1)
 			a.kvFails = true
@@ -284,17 +289,17 @@ var scenes = map[string]func(*stage){
 			s.reconcile(a)
 		})
 		s.kills, s.ticks = 1, 1
-	},
+	}},
 	// A reader starts at any moment of an adoption.
-	"restore beside an adoption": func(s *stage) {
+	{"restore beside an adoption", func(s *stage) {
 		s.left("b", 7, 1, s.redis, 1)
 		s.left("b", 7, 2, s.kv, 2)
 		a := s.adopter("a", 4)
-		a.free = func(op string) bool { return op == "list" || op == "get" } // c changes nothing
+		a.free = reads // c changes nothing
 		c := s.add("c", 3, func(c *actor) {
 			want := maps.Clone(s.acked)
 			c.h.Restore(context.Background())
-			c.free = func(string) bool { return true }
+			c.free = func(string, string) bool { return true }
 			for range 10 {
 				time.Sleep(rereadEvery)
 				c.h.reread(context.Background())
@@ -303,10 +308,25 @@ var scenes = map[string]func(*stage){
 				s.lost = fmt.Errorf("restored beside: %w", err)
 			}
 		})
-		c.y.owns, c.killable = func(int) bool { return false }, false
-		s.kills = 1
-	},
+		c.y.owns = func(int) bool { return false }
+	}},
+	// A reader that starts at any moment of an adoption and is quick about it needs no second
+	// reading to have what fallback held.
+	{"quick restore beside an adoption", func(s *stage) {
+		s.left("b", 7, 1, s.redis, 1)
+		s.nap = 10 * time.Second
+		s.adopter("a", 10).free = reads
+		s.add("c", 3, func(c *actor) {
+			gated{s.redis, c}.pass("start")
+			c.h.Restore(context.Background())
+			if err := c.y.content().lacks(content{"0/b": 1}); err != nil && s.lost == nil {
+				s.lost = fmt.Errorf("restored at once: %w", err)
+			}
+		}).free = func(_, op string) bool { return op != "start" }
+	}},
 }
+
+func reads(_, op string) bool { return op == "list" || op == "get" }
 
 // left is what a writer left in a store when it died, seen by everybody or not yet.
 func (s *stage) left(node string, incarnation, sequence uint64, m *memory, number int) Value {
@@ -335,18 +355,18 @@ func (s *stage) adopter(name string, times int) *actor {
 		for range times {
 			s.reconcile(a)
 			s.round(a)
-			time.Sleep(70 * time.Second)
+			time.Sleep(s.nap)
 		}
 	})
 }
 
 func TestNoOrderLosesWhatWasAcknowledged(t *testing.T) {
-	for name, scene := range scenes {
+	for _, scene := range scenes {
 		begin := time.Now()
-		runs, lost := explore(t, scene, nil)
-		t.Logf("%s: %d orders in %v", name, runs, time.Since(begin).Round(time.Millisecond))
+		runs, lost := explore(t, scene.play, nil)
+		t.Logf("%s: %d orders in %v", scene.name, runs, time.Since(begin).Round(time.Millisecond))
 		if lost != nil {
-			t.Errorf("%s: %v", name, lost)
+			t.Errorf("%s: %v", scene.name, lost)
 		}
 	}
 }
@@ -386,9 +406,9 @@ func TestWrongRulesAreCondemned(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for scene, play := range scenes {
-				if runs, lost := explore(t, play, wrong); lost != nil {
-					t.Logf("condemned by %q after %d orders: %v", scene, runs, lost)
+			for _, scene := range scenes {
+				if runs, lost := explore(t, scene.play, wrong); lost != nil {
+					t.Logf("condemned by %q after %d orders: %v", scene.name, runs, lost)
 					return
 				}
 			}
