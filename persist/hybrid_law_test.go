@@ -17,9 +17,9 @@ var lawSeed = flag.Uint64("persist.seed", 0, "play the chaos of this seed alone"
 // restarted at any moment, segments moving between them. Whatever stores acknowledged, a cluster
 // that starts from nothing but them restores.
 func TestEverythingAcknowledgedIsRestored(t *testing.T) {
-	seeds := uint64(150)
+	seeds := uint64(50)
 	if testing.Short() {
-		seeds = 20
+		seeds = 10
 	}
 	for seed := uint64(1); seed <= seeds; seed++ {
 		if *lawSeed != 0 && seed != 1 {

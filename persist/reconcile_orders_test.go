@@ -313,7 +313,7 @@ var scenes = []struct {
 	{"restore beside an adoption", func(s *stage) {
 		s.left("b", 7, 1, s.redis, 1)
 		s.left("b", 7, 2, s.kv, 2)
-		a := s.adopter("a", 4)
+		a := s.adopter("a", 3)
 		a.free = reads // c changes nothing
 		c := s.add("c", 3, func(c *actor) {
 			s.mu.Lock()
