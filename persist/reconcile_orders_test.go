@@ -93,7 +93,7 @@ type stage struct {
 	kills     int
 	owner     func() *actor
 	wrap      func(*stage, Store) Store // a wrong store
-	break_    func(*Hybrid)             // a wrong rule
+	spoil     func(*Hybrid)             // a wrong rule
 	copies    bool                      // reconcile by copying
 	lost      error
 
@@ -119,8 +119,8 @@ func (s *stage) add(name string, incarnation uint64, script func(*actor)) *actor
 		})
 	}
 	a.h, _ = New(cfg)
-	if s.break_ != nil {
-		s.break_(a.h)
+	if s.spoil != nil {
+		s.spoil(a.h)
 	}
 	s.actors = append(s.actors, a)
 	return a
@@ -398,7 +398,7 @@ func TestWrongRulesAreCondemned(t *testing.T) {
 			s.wrap = func(_ *stage, store Store) Store { return careless{store.(gated)} }
 		}},
 		{"delete what was joined before the own write is acknowledged", "adoption beside a late write of the dead", func(s *stage) {
-			s.break_ = func(h *Hybrid) {
+			s.spoil = func(h *Hybrid) {
 				h.mayDelete = func(r role, e Entry, k Key) (time.Time, bool) {
 					f := h.targets[r].found[e.Key]
 					return time.Time{}, !h.own(k) && f != nil && f.version == e.Version
@@ -406,7 +406,7 @@ func TestWrongRulesAreCondemned(t *testing.T) {
 			}
 		}},
 		{"delete while primary may still show what was there before", "quick restore beside an adoption", func(s *stage) {
-			s.break_ = func(h *Hybrid) {
+			s.spoil = func(h *Hybrid) {
 				h.mayDelete = func(r role, e Entry, k Key) (time.Time, bool) {
 					_, ok := h.deletable(r, e, k)
 					return time.Time{}, ok
@@ -414,7 +414,7 @@ func TestWrongRulesAreCondemned(t *testing.T) {
 			}
 		}},
 		{"delete own keys from fallback, whatever their version", "own reconcile", func(s *stage) {
-			s.break_ = func(h *Hybrid) {
+			s.spoil = func(h *Hybrid) {
 				h.mayDelete = func(r role, e Entry, k Key) (time.Time, bool) {
 					ready, ok := h.deletable(r, e, k)
 					return ready, ok || r == fallback && h.own(k) && h.segments[0].held[primary].last != 0
@@ -422,7 +422,7 @@ func TestWrongRulesAreCondemned(t *testing.T) {
 			}
 		}},
 		{"copy bytes from fallback to primary, under the writer's key", "restore beside an adoption", func(s *stage) {
-			s.break_ = func(h *Hybrid) { s.copies = true }
+			s.spoil = func(h *Hybrid) { s.copies = true }
 		}},
 	} {
 		t.Run(rule.name, func(t *testing.T) {
