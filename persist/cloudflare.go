@@ -30,7 +30,7 @@ type CloudflareConfig struct {
 // Cloudflare is a Workers KV namespace, by its REST API. What it costs: a Put is one call, and
 // as many writes as there are values; a Get one call for 100 keys; a List one for 1,000.
 //
-//	Put, Get, List, Delete ─▶ exchange: again, shortly, after a 5xx or a reset, up to 3 times
+//	Put, Get, List, Delete ─▶ exchange: again, shortly, after a 5xx, up to 3 times
 //	                          └─▶ attempt: pause ─▶ budget ─▶ breaker ─▶ one HTTP request
 //
 // A pause is what an answer asked for (Retry-After, a daily quota, a wrong token), the breaker

@@ -44,11 +44,11 @@ type request struct {
 	do    func(context.Context, ...option.RequestOption) error
 }
 
-// exchange makes a call, again after a short pause while that may help. What it repeats is
-// idempotent: a key has one writer.
+// exchange makes a call, again after a short pause while that may help. A write without an
+// answer is not repeated: it may still come, over what is written later, and a yes to the
+// repetition would hide that from the caller.
 func (c *Cloudflare) exchange(ctx context.Context, r request) (answer, *Error) {
 	var last *Error
-	doubt := false // an earlier try may have been done, or may still be
 	pauses := backoff.NewExponentialBackOff()
 	pauses.InitialInterval, pauses.Multiplier, pauses.RandomizationFactor = firstPause, 3, 0.5
 	a, _ := backoff.Retry(ctx, func() (answer, error) {
@@ -57,14 +57,8 @@ func (c *Cloudflare) exchange(ctx context.Context, r request) (answer, *Error) {
 			last = nil
 			return a, nil
 		}
-		if doubt && e.Kind != Rejected {
-			doubtful := *e // e itself may be the gate's
-			doubtful.Kind = Unknown
-			e = &doubtful
-		}
-		doubt = doubt || r.write && e.Kind == Unknown
 		last = e
-		if !again || doubt { // in doubt, a repetition's yes would hide that the first may still come
+		if !again || r.write && e.Kind == Unknown {
 			return a, backoff.Permanent(e)
 		}
 		return a, e

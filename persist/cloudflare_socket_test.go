@@ -25,9 +25,9 @@ func TestFaultsOverASocket(t *testing.T) {
 		calls int
 		says  string
 	}{
-		{kv.Fault{Kind: kv.Reset}, Unknown, 3, "broke"},
-		{kv.Fault{Kind: kv.Lost}, Unknown, 3, "broke"},
-		{kv.Fault{Kind: kv.Down}, Unknown, 3, "broke"}, // accepted and closed: not a refusal here
+		{kv.Fault{Kind: kv.Reset}, Unknown, 1, "broke"},
+		{kv.Fault{Kind: kv.Lost}, Unknown, 1, "broke"},
+		{kv.Fault{Kind: kv.Down}, Unknown, 1, "broke"}, // accepted and closed: not a refusal here
 		{kv.Fault{Kind: kv.Hang}, Unknown, 1, "deadline"},
 		{kv.Fault{Kind: kv.HTML}, Failed, 3, "HTTP 502"},
 		{kv.Fault{Kind: kv.Failure, Status: 429, Code: 971, RetryAfter: "9"}, Throttled, 1, "HTTP 429"},
