@@ -229,6 +229,8 @@ func boltError(name, op, path string, err error) *Error {
 		do = "the file is damaged: restart the node, which moves it aside and begins a new one"
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return &Error{Store: name, Op: op, Kind: Failed, Err: err} // it was not begun
+	case errors.Is(err, errNotOurs):
+		return &Error{Store: name, Op: op, Kind: Misconfigured, Err: fmt.Errorf("%s: %w", path, err)}
 	case errors.Is(err, bolterrors.ErrTimeout):
 		kind, do = Misconfigured, "another process has it open: stop that one, or give this node its own --data-dir"
 	case errors.Is(err, bolterrors.ErrDatabaseNotOpen):

@@ -1,23 +1,23 @@
 package persist
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"runtime/debug"
 	"slices"
 	"time"
 
+	"github.com/gofrs/flock"
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
 )
 
 // OpenBolt opens the file at path, or creates it. A damaged file is moved aside, to
 // path.damaged-TIME (the newest three are kept), and an empty one is begun; see Bolt.Damaged.
-// What has expired is dropped. The time it takes grows with the number of pages: some 10 ms a
-// 100 MB.
+// What has expired is dropped. The whole file is read.
 func OpenBolt(path string, cfg BoltConfig) (*Bolt, error) {
 	if cfg.Name == "" {
 		cfg.Name = "kv"
@@ -41,6 +41,9 @@ func OpenBolt(path string, cfg BoltConfig) (*Bolt, error) {
 }
 
 func (b *Bolt) open(path string, lock time.Duration) error {
+	if err := checkLocked(path, lock); err != nil {
+		return err
+	}
 	err := noFault(func() (err error) {
 		b.db, err = bolt.Open(path, 0o600, &bolt.Options{Timeout: lock, FreelistType: bolt.FreelistMapType, NoStatistics: true})
 		return err
@@ -48,14 +51,32 @@ func (b *Bolt) open(path string, lock time.Duration) error {
 	if err != nil {
 		return err
 	}
-	err = noFault(func() error { return b.db.View(checkBolt) })
-	if err == nil {
-		err = noFault(func() error { return b.db.Update(prepareBolt) })
-	}
-	if err != nil {
+	if err = noFault(func() error { return b.db.Update(prepareBolt) }); err != nil {
 		b.db.Close()
 	}
 	return err
+}
+
+// checkLocked checks the file under the lock that bbolt takes, too: one that another process
+// is writing looks damaged.
+func checkLocked(path string, lock time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), lock)
+	defer cancel()
+	l := flock.New(path, flock.SetPermissions(0o600), flock.SetFlag(os.O_CREATE|os.O_RDWR))
+	ok, err := l.TryLockContext(ctx, 20*time.Millisecond)
+	if !ok {
+		if err == nil || errors.Is(err, context.DeadlineExceeded) {
+			err = bolterrors.ErrTimeout
+		}
+		return err
+	}
+	defer l.Unlock()
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return checkBolt(f)
 }
 
 // prepareBolt makes a new file ours, and drops from an old one what has expired.
@@ -66,10 +87,10 @@ func prepareBolt(tx *bolt.Tx) error {
 			return errNotBolt
 		}
 		if f[0] > boltFormat {
-			return fmt.Errorf("format %d, this version reads up to %d: run the version that wrote it, or move the file away", f[0], boltFormat)
+			return fmt.Errorf("%w: format %d, this version reads up to %d: run the version that wrote it, or move the file away", errNotOurs, f[0], boltFormat)
 		}
 	} else if k, _ := tx.Cursor().First(); k != nil {
-		return errors.New("a bbolt file of another program: choose another --data-dir")
+		return fmt.Errorf("%w: it is another program's: choose another --data-dir", errNotOurs)
 	}
 	meta, err := tx.CreateBucketIfNotExists(boltMeta)
 	if err != nil {
@@ -107,45 +128,8 @@ func pairs(b interface{ Cursor() *bolt.Cursor }) func(func(k, v []byte) bool) {
 	}
 }
 
-var (
-	errNotBolt = errors.New("not a snapshot file")
-	errCutOff  = errors.New("cut off")
-)
-
-// checkBolt finds damage before it does harm. bbolt checks only its two newest pages itself;
-// its own Check reads pages in a goroutine, where the fault of a wild page number would end
-// the process: so every page is touched here first.
-func checkBolt(tx *bolt.Tx) error {
-	info, err := os.Stat(tx.DB().Path())
-	if err != nil {
-		return err
-	}
-	if info.Size() < tx.Size() {
-		return fmt.Errorf("%w: %d bytes of %d", errCutOff, info.Size(), tx.Size())
-	}
-	touched := 0
-	for name := range pairs(tx) {
-		bucket := tx.Bucket(name)
-		if bucket == nil {
-			return errNotBolt
-		}
-		for k, v := range pairs(bucket) {
-			for _, c := range k {
-				touched += int(c)
-			}
-			if len(v) > 0 {
-				touched += int(v[len(v)-1])
-			}
-		}
-	}
-	runtime.KeepAlive(touched)  // else the compiler leaves the reads out
-	for e := range tx.Check() { // to its end: its goroutine waits for a reader
-		if err == nil {
-			err = fmt.Errorf("%w: %w", errNotBolt, e)
-		}
-	}
-	return err
-}
+// errNotOurs is an undamaged file that is not moved aside.
+var errNotOurs = errors.New("left alone")
 
 func isDamage(err error) bool {
 	var fault *faultError

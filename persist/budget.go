@@ -35,6 +35,9 @@ func newBudget(members func() int) *budget {
 // spend takes one call, and waits for it no longer than ctx allows. When that is not long
 // enough it says at once when to come again, and takes nothing.
 func (b *budget) spend(ctx context.Context) (until time.Time, err error) {
+	if err := ctx.Err(); err != nil {
+		return time.Time{}, err
+	}
 	b.share()
 	now := time.Now()
 	r := b.limiter.ReserveN(now, 1)

@@ -40,6 +40,7 @@ type request struct {
 	op    string
 	size  int  // bytes that go or come, as far as known
 	write bool // if it gets no answer, it may have been done
+	into  any  // what the result is decoded into, a pointer; nil: it is left as it stands
 	do    func(context.Context, ...option.RequestOption) error
 }
 
@@ -131,7 +132,7 @@ func (c *Cloudflare) send(ctx context.Context, r request) (answer, *Error, bool)
 		}
 	}
 	if err == nil && res != nil {
-		a, e, again := c.judge(r.op, res, body)
+		a, e, again := c.judge(r, res, body)
 		return a, e, again
 	}
 	if cause := ctx.Err(); cause != nil {
@@ -172,7 +173,7 @@ func (c *Cloudflare) broken(op string, err error, limit time.Duration) (answer, 
 	switch {
 	case errors.As(err, &name), errors.As(err, &network) && (network.Op == "dial" || network.Op == "proxyconnect"):
 		return answer{}, c.failed(op, Failed, fmt.Errorf("no connection: %w", err)), true
-	case errors.As(err, &cert), errors.As(err, &record), errors.As(err, &unknown):
+	case errors.As(err, &cert), errors.As(err, &record), errors.As(err, &unknown), errors.Is(err, http.ErrSchemeMismatch):
 		return answer{}, c.failed(op, Failed, fmt.Errorf("no secure connection: %w: check base_url, the clock and the certificates of this machine", err)), false
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &waited) && waited.Timeout():
 		return answer{}, c.failed(op, Unknown, fmt.Errorf("no answer within %v", limit)), false

@@ -40,33 +40,51 @@ func (c *Cloudflare) getGroup(ctx context.Context, group []Entry, size int, each
 	for _, e := range group {
 		params.Keys.Value = append(params.Keys.Value, e.Key)
 	}
-	a, e := c.exchange(ctx, request{op: "get", size: size, do: func(ctx context.Context, opts ...option.RequestOption) error {
+	var fast kvValues
+	a, e := c.exchange(ctx, request{op: "get", size: size, into: &fast, do: func(ctx context.Context, opts ...option.RequestOption) error {
+		fast = kvValues{} // of an earlier try
 		_, err := c.api.BulkGet(ctx, c.namespace, params, opts...)
 		return err
 	}})
 	if e != nil {
 		return e
 	}
-	var result struct {
+	var slow struct {
 		Values map[string]json.RawMessage `json:"values"`
 	}
-	if len(a.result) > 0 && json.Unmarshal(a.result, &result) != nil {
+	if len(a.result) > 0 && json.Unmarshal(a.result, &slow) != nil {
 		return c.failed("get", Failed, errors.New("the answer has no values in it: check base_url"))
 	}
 	for _, entry := range group {
-		v, found := readValue(entry.Key, result.Values[entry.Key])
-		if !found {
+		found := fast.Values[entry.Key]
+		if !a.into {
+			found = readValue(slow.Values[entry.Key])
+		}
+		if found == nil || found.Value == nil {
 			continue
 		}
-		if err := each(v); err != nil {
+		version, _ := readMetadata(found.Metadata)
+		if err := each(Value{Key: entry.Key, Version: version, Data: found.Value}); err != nil {
 			return &fromEach{err}
 		}
 	}
 	return nil
 }
 
-// readValue decodes an element of a bulk get: null, {value, metadata}, or the value alone.
-func readValue(key string, raw json.RawMessage) (v Value, found bool) {
+// kvValues is the result of a bulk get as it should be: an absent key is null, or left out, or
+// has a value of null.
+type kvValues struct {
+	Values map[string]*kvFound `json:"values"`
+}
+
+type kvFound struct {
+	Value    []byte          `json:"value"` // JSON decodes its base64
+	Metadata json.RawMessage `json:"metadata"`
+}
+
+// readValue decodes an element of a bulk get of which not all are as they should be: a value
+// may stand there without metadata, or be no base64.
+func readValue(raw json.RawMessage) *kvFound {
 	var pair struct {
 		Value    json.RawMessage `json:"value"`
 		Metadata json.RawMessage `json:"metadata"`
@@ -75,10 +93,8 @@ func readValue(key string, raw json.RawMessage) (v Value, found bool) {
 		pair.Value = raw
 	}
 	if len(pair.Value) == 0 || string(pair.Value) == "null" {
-		return v, false
+		return nil
 	}
-	v.Key = key
-	v.Version, _ = readMetadata(pair.Metadata)
 	var text string
 	if json.Unmarshal(pair.Value, &text) != nil {
 		text = string(pair.Value)
@@ -87,8 +103,7 @@ func readValue(key string, raw json.RawMessage) (v Value, found bool) {
 	if err != nil {
 		data = []byte(text)
 	}
-	v.Data = data
-	return v, true
+	return &kvFound{data, pair.Metadata}
 }
 
 // readMetadata is version and size; zeros where there are none, or not ours.

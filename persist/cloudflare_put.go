@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"strconv"
 	"time"
 
@@ -38,7 +37,7 @@ const (
 // copies of every value, and its size is not known before.
 type kvPair struct {
 	Key      string     `json:"key"`
-	Value    string     `json:"value"`
+	Value    []byte     `json:"value"`                    // JSON makes base64 of it
 	TTL      float64    `json:"expiration_ttl,omitempty"` // seconds
 	Metadata kvMetadata `json:"metadata"`
 }
@@ -97,9 +96,12 @@ func (c *Cloudflare) putGroup(ctx context.Context, group []Value) (map[string]*E
 	keys := make([]string, len(group))
 	for i, v := range group {
 		keys[i] = v.Key
+		if v.Data == nil {
+			v.Data = []byte{} // not null
+		}
 		pairs[i] = kvPair{
 			Key:      v.Key,
-			Value:    base64.StdEncoding.EncodeToString(v.Data),
+			Value:    v.Data,
 			Metadata: kvMetadata{json.Number(strconv.FormatUint(v.Version, 10)), len(v.Data)},
 		}
 		if v.TTL > 0 {
@@ -135,9 +137,15 @@ func (c *Cloudflare) acknowledged(op string, a answer, keys []string) (map[strin
 	if result.Count != nil && *result.Count < len(keys) && len(result.Unsuccessful) == 0 {
 		return nil, c.failed(op, Unknown, fmt.Errorf("done for %d of %d keys, without saying for which", *result.Count, len(keys)))
 	}
-	unsuccessful := map[string]*Error{}
+	if len(result.Unsuccessful) == 0 {
+		return nil, nil
+	}
+	unsuccessful, sent := map[string]*Error{}, map[string]bool{}
+	for _, key := range keys {
+		sent[key] = true
+	}
 	for _, key := range result.Unsuccessful {
-		if !slices.Contains(keys, key) {
+		if !sent[key] {
 			return nil, c.failed(op, Unknown, errors.New("not done for a key that was not sent"))
 		}
 		e := c.failed(op, Failed, errors.New("not done for this key"))

@@ -45,7 +45,7 @@ func values(n, size int) []Value {
 	all := make([]Value, n)
 	for i := range all {
 		data := make([]byte, size)
-		for j := range data {
+		for j := range min(size, 1000) {
 			data[j] = byte(rng.Uint32())
 		}
 		all[i] = Value{Key: fmt.Sprintf("rating_bucket:%05d:edge-1:ab", i), Version: rng.Uint64(), Data: data}
@@ -167,11 +167,11 @@ func TestLargeSnapshotsAreCut(t *testing.T) {
 	if n := server.Stats().Calls["get"]; n != 5 {
 		t.Errorf("%d gets for sizes that are known, want 5", n)
 	}
-	blind := entries(all)
+	blind := entries(all[:6])
 	for i := range blind {
 		blind[i].Size = 0
 	}
-	same(t, mustGet(t, c, blind), all) // 413, halved until it fits
+	same(t, mustGet(t, c, blind), all[:6]) // 413, halved until it fits
 }
 
 func TestATimeToLiveIsAtLeastAMinute(t *testing.T) {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -29,6 +28,7 @@ type Redis struct {
 	call    time.Duration
 	breaker *gobreaker.CircuitBreaker[struct{}]
 	until   atomic.Int64 // unix ms when the breaker lets the next one through
+	greeted atomic.Bool  // it has answered once
 }
 
 // RedisConfig says where Redis is. Nothing is dialled before the first call.
@@ -66,7 +66,6 @@ func NewRedis(cfg RedisConfig) (*Redis, error) {
 	if err != nil {
 		return nil, &Error{Store: "redis", Op: "open", Kind: Misconfigured, Err: err}
 	}
-	quiet.Do(func() { goredis.SetLogger(noLog{}) })
 	r := &Redis{opts: opts, call: opts.ReadTimeout, text: redisText(opts)}
 	// The context of each request is the nearer limit; this one holds for the client's own.
 	opts.ReadTimeout += (maxRedisValue>>20 + 1) * time.Second
@@ -85,8 +84,9 @@ func NewRedis(cfg RedisConfig) (*Redis, error) {
 	return r, nil
 }
 
-// go-redis logs to standard error what it also returns.
-var quiet sync.Once
+// go-redis logs to standard error what it also returns. Its logger is one for all, and is not
+// to be changed while one of its goroutines runs.
+func init() { goredis.SetLogger(noLog{}) }
 
 type noLog struct{}
 
@@ -132,7 +132,12 @@ func (r *Redis) guard(ctx context.Context, work func() error) error {
 	}
 	_, err := r.breaker.Execute(func() (struct{}, error) {
 		err := work()
-		if isTimeout(err) && ctx.Err() == nil {
+		switch {
+		case err == nil:
+			r.greeted.Store(true)
+		case !r.greeted.Load() && r.mistakenTLS(err):
+			err = fmt.Errorf("%w (%v)", errTLS, err)
+		case isTimeout(err) && ctx.Err() == nil:
 			err = &silentError{err}
 		}
 		return struct{}{}, err

@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"syscall"
+	"time"
 
 	goredis "github.com/redis/go-redis/v9"
 )
@@ -59,9 +60,13 @@ func redisKind(err error, o *goredis.UniversalOptions) (Kind, string) {
 	case errors.As(err, &notBegun):
 		return Failed, "it was not begun"
 	case isTLS(err):
-		return Misconfigured, tlsAdvice(err, o)
-	case wantsTLS(err, o):
-		return Misconfigured, "the server seems to want TLS: write rediss:// instead of redis://"
+		return Misconfigured, tlsAdvice(err)
+	case errors.Is(err, errTLS) && o.TLSConfig == nil:
+		return Misconfigured, "the server wants TLS: write rediss:// instead of redis://"
+	case errors.Is(err, errTLS):
+		return Misconfigured, "the server does not speak TLS on this port: write redis:// instead of rediss://, or its TLS port"
+	case o.MasterName != "" && errors.Is(err, goredis.Nil):
+		return Misconfigured, "the sentinels know no such master: correct master_name in the redis url"
 	case isReply(err):
 		for _, r := range redisReplies {
 			if goredis.HasErrorPrefix(err, r.prefix) || goredis.HasErrorPrefix(err, strings.TrimPrefix(r.prefix, "ERR ")) {
@@ -70,9 +75,6 @@ func redisKind(err error, o *goredis.UniversalOptions) (Kind, string) {
 		}
 		return Failed, "see the server's log"
 	case o.MasterName != "" && strings.Contains(text, "sentinels specified in configuration are unreachable"):
-		if errors.Is(err, goredis.Nil) {
-			return Misconfigured, "the sentinels know no such master: correct master_name in the redis url"
-		}
 		return Failed, "no sentinel answers: are they running, are the addresses right?"
 	case errors.As(err, &dial) && dial.Op == "dial", errors.Is(err, syscall.ECONNREFUSED):
 		return Failed, "no connection: is Redis running, is the address in the redis url right, is a firewall between?"
@@ -82,8 +84,7 @@ func redisKind(err error, o *goredis.UniversalOptions) (Kind, string) {
 		return Failed, "the store is closed"
 	case isTimeout(err):
 		return Unknown, "the server did not answer in time"
-	case errors.Is(err, context.Canceled), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF),
-		errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+	case errors.Is(err, context.Canceled), isEnd(err):
 		return Unknown, "the connection ended before the answer"
 	}
 	return Unknown, "see the server's log"
@@ -114,7 +115,7 @@ func isTLS(err error) bool {
 		errors.As(err, &authority) || errors.As(err, &host) || errors.As(err, &invalid)
 }
 
-func tlsAdvice(err error, o *goredis.UniversalOptions) string {
+func tlsAdvice(err error) string {
 	var record tls.RecordHeaderError
 	var host x509.HostnameError
 	switch {
@@ -126,8 +127,45 @@ func tlsAdvice(err error, o *goredis.UniversalOptions) string {
 	return "the certificate is not trusted here: install the authority's (SSL_CERT_FILE names a file), or add ?skip_verify=true"
 }
 
-// wantsTLS guesses that the other side answered plain text as TLS servers do: with an alert (a
-// record of type 21), or by closing.
-func wantsTLS(err error, o *goredis.UniversalOptions) bool {
-	return o.TLSConfig == nil && strings.Contains(err.Error(), `can't parse "\x15\x03`)
+func isEnd(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}
+
+// errTLS: one side speaks TLS, and the other does not.
+var errTLS = errors.New("TLS on one side only")
+
+// mistakenTLS finds out what an error cannot tell: a TLS server ends a connection that begins
+// in plain text, and a Redis without TLS waits for the end of a line that never comes. It sends
+// no secret.
+func (r *Redis) mistakenTLS(err error) bool {
+	ask := tlsAsk
+	switch {
+	case r.opts.Dialer != nil: // a socket
+		return false
+	case r.opts.TLSConfig == nil && !isEnd(err), r.opts.TLSConfig != nil && !isEnd(err) && !isTimeout(err):
+		return false
+	case r.opts.TLSConfig != nil:
+		ask = plainAsk
+	}
+	conn, err := net.DialTimeout("tcp", r.opts.Addrs[0], r.opts.DialTimeout)
+	if err != nil {
+		return false
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(r.opts.DialTimeout))
+	return ask(conn)
+}
+
+func tlsAsk(conn net.Conn) bool {
+	return tls.Client(conn, &tls.Config{InsecureSkipVerify: true}).Handshake() == nil
+}
+
+func plainAsk(conn net.Conn) bool {
+	if _, err := io.WriteString(conn, "PING\r\n"); err != nil {
+		return false
+	}
+	b := make([]byte, 1)
+	_, err := io.ReadFull(conn, b)
+	return err == nil && (b[0] == '+' || b[0] == '-') // PONG, or an error in Redis' protocol
 }

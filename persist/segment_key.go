@@ -11,7 +11,7 @@ import (
 //	rating_bucket:07:edge-1:00f3a91c5be02d47      prefix:segment:node:incarnation (16 hex digits)
 //	rating_bucket:07:edge-1:00f3a91c5be02d47.2    its parts but the first
 //
-// At most 346 bytes, of characters that URLs and match patterns take as they are. The cluster
+// At most 281 bytes, of characters that URLs and match patterns take as they are. The cluster
 // is not in it: two clusters that share a store find that out from the segments.
 type Key struct {
 	Prefix      string // "rating_bucket"; as a segment's name

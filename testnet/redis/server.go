@@ -186,7 +186,8 @@ func (s *Server) launch() error {
 func (s *Server) options() *goredis.Options {
 	o := &goredis.Options{
 		Addr: s.Addr, Password: s.Password, Protocol: 2, DisableIdentity: true,
-		MaxRetries: -1, DialerRetries: 1, ContextTimeoutEnabled: true, PoolSize: 2, MaxIdleConns: 1,
+		MaxRetries: -1, DialerRetries: 1, ContextTimeoutEnabled: true, MaxIdleConns: 1,
+		PoolSize:    4096, // after so many failed dials the pool waits a second between them
 		DialTimeout: time.Second, ReadTimeout: 5 * time.Second,
 	}
 	if s.TLS {

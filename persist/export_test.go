@@ -1,0 +1,6 @@
+package persist
+
+var (
+	StoreLaws = storeLaws
+	BenchPut  = benchPut
+)
