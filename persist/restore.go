@@ -12,6 +12,8 @@ const (
 	settled     = 120 * time.Second // after so long a store has shown all that was there at the start
 	settledMore = 30 * time.Second  // or after its lag and this much
 	rereadEvery = 15 * time.Second
+	rereadLater = 2 * time.Minute
+	never       = 10000 * time.Hour
 	toldEvery   = time.Second // restore's progress in the log
 )
 
@@ -62,9 +64,13 @@ func (h *Hybrid) reread(ctx context.Context) {
 		left, all = left || !t.read, all && err == nil
 	}
 	h.show(func(s *Stats) { s.Restored.Done = s.Restored.Done || all })
-	h.nextReread = time.Now().Add(rereadEvery)
-	if !left {
-		h.nextReread = time.Now().Add(1000 * time.Hour)
+	switch now := time.Now(); {
+	case !left:
+		h.nextReread = now.Add(never)
+	case now.Sub(h.started) < settled+settledMore:
+		h.nextReread = now.Add(rereadEvery)
+	default: // a store that has not answered since
+		h.nextReread = now.Add(about(rereadLater))
 	}
 }
 
@@ -172,16 +178,21 @@ func (h *Hybrid) open(v Value) (i int, s *Segment, reason string, err error) {
 		return 0, nil, "key", err
 	}
 	switch s, err = DecodeSegment(v.Data); {
-	case errors.Is(err, ErrNewer):
-		return 0, nil, "newer", err
 	case err != nil:
-		return 0, nil, "damaged", err
+		return 0, nil, reasonOf(err), err
 	case s.Cluster != h.cfg.Cluster:
 		return 0, nil, "cluster", fmt.Errorf("persist: segment of cluster %q, this is %q: give each cluster its own namespace or database", s.Cluster, h.cfg.Cluster)
 	case SegmentKey(k.Prefix, s) != v.Key:
 		return 0, nil, "key", fmt.Errorf("persist: what stands under %q was written for %q", v.Key, SegmentKey(k.Prefix, s))
 	}
 	return i, s, "", nil
+}
+
+func reasonOf(err error) string {
+	if errors.Is(err, ErrNewer) {
+		return "newer"
+	}
+	return "damaged"
 }
 
 // tellJoined counts a join and logs the progress.

@@ -17,8 +17,8 @@ func (h *Hybrid) Run(ctx context.Context) error {
 	now := time.Now()
 	h.nextRound = now.Add(jitter(h.cfg.Every))
 	h.nextReconcile = now.Add(about(min(h.cfg.ReconcileEvery, settled)))
-	if h.nextReread.IsZero() {
-		h.nextReread = now.Add(rereadEvery)
+	if h.started.IsZero() { // without Restore
+		h.started, h.nextReread = now, now.Add(rereadEvery)
 	}
 	for {
 		next := h.nextRound
