@@ -25,6 +25,7 @@ func (n *Node) Cluster() Cluster {
 		Members: []Member{},
 	}
 	c.Ready, _ = n.Ready()
+	c.Store = n.storeState()
 	for p := range crdt.Policies {
 		name := crdt.Policy(p).String()
 		c.Policies[name] = PolicyState{Speed: speeds[p], ClockMS: milliseconds(time.Duration(n.refill.reading(crdt.Policy(p)))), OwnMS: milliseconds(time.Duration(own[p]))}
@@ -52,6 +53,8 @@ func (n *Node) Ready() (bool, string) {
 	switch {
 	case n.refill.isStopping():
 		return false, "leaving the cluster"
+	case !n.keeper.Load().hasRestored():
+		return false, n.keeper.Load().progress()
 	case v.Phase != gossip.Synced:
 		return false, fmt.Sprintf("%s: %s", v.Phase, v.PhaseNote)
 	case !n.settled.Load():

@@ -41,13 +41,16 @@ type Config struct {
 
 	Tick time.Duration // of the refill daemon, default 5 ms; more: coarser refill, less work
 
+	Persist Persist
+
 	AdminTokenEnv string   // variable that holds the bearer token of /-/; "": loopback peers only
 	Inactive      []string // sections of the file that are accepted, but that no code acts on yet
 
 	Logger    *slog.Logger    // nil: slog.Default()
 	Started   func(Addresses) // called once, when everything listens; may be nil
 	Transport memberlist.NodeAwareTransport
-	NoListen  bool // tests: no HTTP and metrics listeners (and Transport: no gossip sockets)
+	stores    *stores // tests: in the place of those that Persist names
+	NoListen  bool    // tests: no HTTP and metrics listeners (and Transport: no gossip sockets)
 }
 
 // DefaultConfig is a node on loopback with the built-in limits.
@@ -62,6 +65,7 @@ func DefaultConfig() Config {
 		DataDir: "./openclaw-data", Limits: builtinLimits(),
 		Doubt: 600 * time.Millisecond, Lease: 3 * time.Second,
 		RoundRegion: 50 * time.Millisecond, RoundWAN: 200 * time.Millisecond, Tick: 5 * time.Millisecond,
+		Persist: defaultPersist(),
 	}
 }
 

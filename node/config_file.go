@@ -66,6 +66,7 @@ func parseConfig(path string, text []byte, modified time.Time) (Config, []string
 	c.AdminTokenEnv = f.Admin.TokenEnv.or("")
 	c.Limits = r.limits(f.Limits)
 	r.gossip(&f, &c)
+	r.persist(&f, &c)
 	r.inactive(&f, &c)
 	return c, r.warnings, r.err()
 }
@@ -132,20 +133,6 @@ func (r *reader) inactive(f *fileSchema, c *Config) {
 			r.fail(pos, "%s: missing; write the name of a limit", path)
 		} else if a.good && !names[a.value] {
 			r.fail(a.pos, "%s: no limit is named %q; write the name of one under limits", path, a.value)
-		}
-	}
-	if p := f.Persist; p != nil {
-		r.within(p.SnapshotEvery, "persist.snapshot_every", time.Second, time.Hour)
-		r.within(p.ReconcileEvery, "persist.reconcile_every", time.Second, 24*time.Hour)
-		c.Inactive = append(c.Inactive, "persist")
-		if p.KV != nil {
-			if b := p.KV.Backend; b.good && b.value != "local" && b.value != "cloudflare" && b.value != "none" {
-				r.fail(b.pos, "persist.kv.backend: %q; write local, cloudflare or none", b.value)
-			}
-			c.Inactive = append(c.Inactive, "persist.kv")
-		}
-		if p.Redis != nil {
-			c.Inactive = append(c.Inactive, "persist.redis")
 		}
 	}
 	if f.TLS != nil {

@@ -27,17 +27,8 @@ type fileSchema struct {
 	Persist *struct {
 		SnapshotEvery  at[time.Duration] `yaml:"snapshot_every"`
 		ReconcileEvery at[time.Duration] `yaml:"reconcile_every"`
-		KV             *struct {
-			Backend     at[string] `yaml:"backend"`
-			AccountID   at[string] `yaml:"account_id"`
-			NamespaceID at[string] `yaml:"namespace_id"`
-			TokenEnv    at[string] `yaml:"token_env"`
-			BaseURL     at[string] `yaml:"base_url"`
-		} `yaml:"kv"`
-		Redis *struct {
-			URL     at[string] `yaml:"url"`
-			Cluster at[bool]   `yaml:"cluster"`
-		} `yaml:"redis"`
+		KV             *kvSchema         `yaml:"kv"`
+		Redis          *redisSchema      `yaml:"redis"`
 	} `yaml:"persist"`
 	Admin struct {
 		TokenEnv at[string] `yaml:"token_env"`
@@ -54,6 +45,21 @@ type fileSchema struct {
 	Envoy *struct {
 		Domains map[string][]envoyRule `yaml:"domains"`
 	} `yaml:"envoy"`
+}
+
+type kvSchema struct {
+	position
+	Backend     at[string] `yaml:"backend"`
+	AccountID   at[string] `yaml:"account_id"`
+	NamespaceID at[string] `yaml:"namespace_id"`
+	TokenEnv    at[string] `yaml:"token_env"`
+	BaseURL     at[string] `yaml:"base_url"`
+}
+
+type redisSchema struct {
+	position
+	URL     at[string] `yaml:"url"`
+	Cluster at[bool]   `yaml:"cluster"`
 }
 
 type envoyRule struct {

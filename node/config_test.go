@@ -79,7 +79,7 @@ persist:
   snapshot_every: 10s
   reconcile_every: 5m
   kv: {backend: cloudflare, account_id: "1", namespace_id: "2", token_env: CF_API_TOKEN, base_url: "https://api.cloudflare.com/client/v4"}
-  redis: {url: "rediss://…", cluster: false}
+  redis: {url: "rediss://:${REDIS_PASSWORD}@redis.example:6380", cluster: false}
 admin: {token_env: OPENCLAW_ADMIN_TOKEN}
 tls: {cert: a, key: b, client_ca: c}
 ratings: {limit: per-user}
@@ -88,6 +88,8 @@ envoy:
 `
 
 func TestTheWholeSchemaIsRead(t *testing.T) {
+	t.Setenv("CF_API_TOKEN", "token")
+	t.Setenv("REDIS_PASSWORD", "password")
 	c, warnings, err := parseConfig("edge.yaml", []byte(wholeFile), someTime)
 	if err != nil || len(warnings) > 0 {
 		t.Fatal(warnings, err)
@@ -96,7 +98,12 @@ func TestTheWholeSchemaIsRead(t *testing.T) {
 	want.File, want.LimitsVersion, want.Node, want.Region = "edge.yaml", 7, "edge-1", "eu-west"
 	want.Join, want.GossipKeys = []string{"edge-2.example:7946"}, [][]byte{[]byte("0123456789abcdef")}
 	want.AdminTokenEnv = "OPENCLAW_ADMIN_TOKEN"
-	want.Inactive = []string{"persist", "persist.kv", "persist.redis", "tls", "ratings", "envoy"}
+	want.Inactive = []string{"tls", "ratings", "envoy"}
+	want.Persist = Persist{
+		SnapshotEvery: 10 * time.Second, ReconcileEvery: 5 * time.Minute,
+		Backend: BackendCloudflare, AccountID: "1", NamespaceID: "2", TokenEnv: "CF_API_TOKEN", BaseURL: "https://api.cloudflare.com/client/v4",
+		RedisURL: "rediss://:password@redis.example:6380",
+	}
 	want.Limits = []crdt.Definition{{
 		Name: "per-user", Capacity: 100 * crdt.Token, Rate: mustRate(t, "10"), Policy: crdt.Share,
 		TTL: 10 * time.Minute, MaxBuckets: 1_000_000, Key: "header=X-User-ID",

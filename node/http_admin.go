@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/json"
@@ -153,8 +154,14 @@ func readWebhook(w http.ResponseWriter, r *http.Request) (firing bool, err error
 	return firing, nil
 }
 
-func (s *server) snapshot(w http.ResponseWriter, _ *http.Request, _ string) int {
-	return problem(w, http.StatusNotImplemented, "persistence is not active yet: this node keeps its buckets in memory and in its peers")
+// snapshot is POST /-/snapshot: a round now. 200 means that everything up to the request is stored.
+func (s *server) snapshot(w http.ResponseWriter, r *http.Request, _ string) int {
+	ctx, cancel := context.WithTimeout(r.Context(), snapshotTimeout)
+	defer cancel()
+	if err := s.node.Snapshot(ctx); err != nil {
+		return problem(w, http.StatusServiceUnavailable, err.Error())
+	}
+	return reply(w, http.StatusOK, map[string]any{"stored": true, "store": s.node.storeState()})
 }
 
 // truth reads true or false from the query.

@@ -92,7 +92,9 @@ func TestATokenVariableMustBeSet(t *testing.T) {
 }
 
 func TestOperatorsMistakesAreAnsweredWithWhatToWrite(t *testing.T) {
-	n := startNode(t, testConfig(t))
+	c := testConfig(t)
+	c.Persist.Backend = BackendNone
+	n := startNode(t, c)
 	for _, c := range []struct {
 		method, path, body string
 		status             int
@@ -110,7 +112,7 @@ func TestOperatorsMistakesAreAnsweredWithWhatToWrite(t *testing.T) {
 		{"POST", "/-/forget/", "", 400, "/v1/cluster"},
 		{"POST", "/-/forget/a%2Fb", "", 400, "/v1/cluster"},
 		{"POST", "/-/forget/edge-1?force=1", "", 400, "?force=true"},
-		{"POST", "/-/snapshot", "", 501, "persistence"},
+		{"POST", "/-/snapshot", "", 503, "persist.kv.backend"},
 		{"POST", "/-/reload", "", 409, "--config"},
 		{"POST", "/-/nothing", "", 404, "/v1/take"},
 	} {

@@ -37,11 +37,11 @@ type PolicyState struct {
 	OwnMS   float64 `json:"own_ms"`   // what this node ever added to it
 }
 
-// StoreState is the zero value until persistence is active.
+// StoreState is the zero value where nothing is persisted.
 type StoreState struct {
 	FallbackActive  bool       `json:"fallback_active"`
-	PendingSegments int        `json:"pending_segments"`
-	LastSnapshot    *time.Time `json:"last_snapshot"` // null before the first
+	PendingSegments int        `json:"pending_segments"` // stored in the fallback only
+	LastSnapshot    *time.Time `json:"last_snapshot"`    // null before the first
 }
 
 func (s *server) cluster(w http.ResponseWriter, _ *http.Request, _ string) int {

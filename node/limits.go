@@ -3,6 +3,9 @@ package node
 import (
 	"fmt"
 	"sync/atomic"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
 
 	"github.com/openclaw/edge/crdt"
 )
@@ -13,6 +16,7 @@ type Limit struct {
 	crdt.Definition
 	Index int // of its counters and buckets; a name keeps its index for good
 
+	hash    uint64 // of the name: for segments
 	terms   crdt.Terms
 	backup  crdt.Terms      // the backup's rate, if it has one
 	prev    *crdt.Terms     // what held before terms' epoch; nil: nothing
@@ -42,7 +46,7 @@ func (n *Node) activate(set *crdt.Set) {
 	}
 	for i := range set.Limits {
 		terms := set.Limits[i]
-		l := &Limit{Definition: terms.Definition, terms: terms, shown: &n.refill.shown[terms.Policy], face: newFace(terms.Definition)}
+		l := &Limit{Definition: terms.Definition, hash: xxhash.Sum64String(terms.Name), terms: terms, shown: &n.refill.shown[terms.Policy], face: newFace(terms.Definition)}
 		if l.Backup != nil {
 			l.backup.Pieces = []crdt.Piece{{Rate: l.Backup.Rate}}
 		}
@@ -70,6 +74,7 @@ func (n *Node) activate(set *crdt.Set) {
 	next.counts = n.counts
 	n.growTallies(len(next.byID))
 	n.force.Store(next)
+	n.changed.all() // buckets are converted, or gone
 }
 
 // granted is what refill has offered on this node since it settled, before the cap: what the
@@ -164,28 +169,44 @@ func (n *Node) Replace(limits []crdt.Definition, version uint64) error {
 	defer n.limitsMu.Unlock()
 	n.file, n.fileLimits = file, limits
 	if n.settled.Load() {
-		return n.propose()
+		return n.propose(false)
 	}
 	return nil
 }
 
 // propose makes the file's set the successor of the one in force, if it is newer. It holds
-// from the doubt after now, when every node will have heard. Caller holds limitsMu.
-func (n *Node) propose() error {
+// from the doubt after now, when every node will have heard.
+//
+// A node that starts alone was told by its file what to be, and by its past only which set its
+// buckets obey: the file's set succeeds that one whatever its version says, and at once.
+// Caller holds limitsMu.
+func (n *Node) propose(alone bool) error {
 	current := n.newest()
-	if n.file.Version < current.Version || n.file.Version == current.Version && n.file.Same(current) || !n.file.Supersedes(current) {
+	version := n.file.Version
+	switch newer := version > current.Version || version == current.Version && !n.file.Same(current) && n.file.Supersedes(current); {
+	case newer:
+	case alone && !n.file.Same(current):
+		version = current.Version + 1
+	default:
 		return nil
 	}
 	from := n.refill.readings()
-	for p := range from {
-		from[p] += crdt.Instant(n.cfg.Doubt)
+	if !alone {
+		for p := range from {
+			from[p] += crdt.Instant(n.cfg.Doubt)
+		}
 	}
-	set, err := crdt.NewSet(n.file.Version, n.fileLimits, current, from)
+	set, err := crdt.NewSet(version, n.fileLimits, current, from)
 	if err != nil {
 		return fmt.Errorf("node: %w", err)
 	}
 	if !n.nameable(set) {
 		return errNames
+	}
+	if alone {
+		n.pending = nil
+		n.activate(set)
+		return nil
 	}
 	n.pending = set
 	n.setDirty.Store(true)
@@ -234,6 +255,7 @@ func (n *Node) settle() {
 	n.limitsMu.Lock()
 	defer n.limitsMu.Unlock()
 	force := n.force.Load()
+	n.refill.owe(time.Now(), force.longestIdle(), n.gossip.View(), n.cfg.Lease, n.cfg.Doubt)
 	for i := range n.table.shards {
 		s := &n.table.shards[i]
 		s.mu.Lock()
@@ -245,10 +267,12 @@ func (n *Node) settle() {
 		s.mu.Unlock()
 	}
 	n.remake(func(l *Limit) { l.offered, l.since = 0, n.refill.reading(l.Policy) })
-	n.settled.Store(true)
-	if err := n.propose(); err != nil {
+	alone := len(n.gossip.View().Members) <= 1 && n.heirs <= 1
+	if err := n.propose(alone); err != nil {
 		n.log.Error("limits of the file not proposed", "err", err)
 	}
+	n.settled.Store(true) // last: who sees a ready node finds the limits that it is to have
+	close(n.over)
 }
 
 // onlyOurs tells whether no other writer has a slot in the bucket: no peer has sent it.
@@ -258,7 +282,7 @@ func (n *Node) onlyOurs(e *entry) bool {
 			return false
 		}
 	}
-	return true
+	return len(e.Slots()) > 0 // without any it was converted or began a generation: its past was restored
 }
 
 // mature puts a pending set in force when its time has come. The open clock decides, as
@@ -293,4 +317,16 @@ func (n *Node) Drift(limit string) bool {
 	n.limitsMu.Lock()
 	defer n.limitsMu.Unlock()
 	return n.file != nil && !n.file.SameLimit(n.newest(), limit)
+}
+
+// longestIdle is how long the longest-lived bucket is kept untouched: refill for more than
+// that changes none.
+func (f *inForce) longestIdle() time.Duration {
+	longest := crdt.Instant(0)
+	for _, l := range f.byID {
+		if l != nil {
+			longest = max(longest, l.IdleTTL())
+		}
+	}
+	return time.Duration(longest)
 }

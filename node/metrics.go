@@ -52,7 +52,7 @@ func newMetrics(n *Node) *metrics {
 		},
 	})
 	build.Set(1)
-	m.registry.MustRegister(m.http, m.reloaded, build, statsCollector{n.Stats},
+	m.registry.MustRegister(m.http, m.reloaded, build, n.stores.operations, n.stores.took, statsCollector{n.Stats},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -106,6 +106,8 @@ type Stats struct {
 	BytesSent, BytesReceived uint64
 	Peers                    []PeerStats
 	Repairs                  uint64
+
+	Store StoreStats
 }
 
 // LimitStats is one limit on this node.

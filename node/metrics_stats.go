@@ -90,6 +90,7 @@ func (c statsCollector) Collect(out chan<- prometheus.Metric) {
 		gauge(descSkew, p.Skew.Seconds(), p.Peer)
 	}
 	counter(descRepaired, float64(s.Repairs))
+	s.Store.collect(gauge, counter)
 }
 
 func tokens(m crdt.Milli) float64 { return float64(m) / float64(crdt.Token) }

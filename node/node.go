@@ -41,6 +41,7 @@ type Node struct {
 	adopted     atomic.Bool   // a set of the cluster was taken over
 	impossible  atomic.Uint64 // buckets of peers refused as impossible
 	unkept      atomic.Uint64 // buckets of peers for which there was no memory
+	changed     changes       // bucket segments, for the snapshots
 
 	limitsMu   sync.Mutex // guards what follows; not needed to read force
 	file       *crdt.Set  // this node's own limits
@@ -49,8 +50,14 @@ type Node struct {
 	indices    map[string]int
 	counts     []*atomic.Int64 // buckets held, by Limit.Index
 	members    membership
+	heritage   *crdt.Set // in force when an earlier run ended, as disk or stores say; nil: not known
+	heirs      int       // members with a vote that the newest snapshot knew
 
 	savedLimits *crdt.Set // on disk; the refill loop's
+
+	over   chan struct{} // closed when settled
+	stores storeMetrics
+	keeper atomic.Pointer[keeper] // nil: nothing is persisted, or Run has not begun
 }
 
 // membership is what limits depend on of the cluster.
@@ -70,7 +77,8 @@ func New(cfg Config) (*Node, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	n := &Node{cfg: cfg, log: cfg.Logger.With("node", cfg.Node), table: newTable(), indices: make(map[string]int)}
+	n := &Node{cfg: cfg, log: cfg.Logger.With("node", cfg.Node), table: newTable(), indices: make(map[string]int),
+		over: make(chan struct{}), stores: newStoreMetrics()}
 	var random [4]byte
 	rand.Read(random[:]) // never fails
 	n.writer = crdt.NewWriter(cfg.Node, binary.BigEndian.Uint32(random[:]))
@@ -112,6 +120,7 @@ func (c *Config) dataFile(name string) string {
 //	refill   the refill clocks, the limits' timing   when gossip has left
 //	sweep    evictions, a shard at a time            when gossip has left
 //	gossip   peers, roster, frames                   after serve, with a last flush
+//	persist  restore, then snapshots to the stores   when gossip has left, with a last snapshot
 //
 // A part that fails stops the others; its error is returned.
 func (n *Node) Run(ctx context.Context) error {
@@ -124,12 +133,16 @@ func (n *Node) Run(ctx context.Context) error {
 	if ok {
 		n.refill.init(k)
 	}
-	if set := n.readLimits(); set != nil && len(k.Confirmed) > 1 { // alone, only the file counts
-		n.limitsMu.Lock()
-		n.activate(set)
+	if set := n.readLimits(); set != nil {
+		n.heirs = len(k.Confirmed)
+		n.inheritLimits(set)
 		n.savedLimits = set
-		n.limitsMu.Unlock()
 	}
+	keep, err := n.openKeeper()
+	if err != nil {
+		return fmt.Errorf("node: %w", err)
+	}
+	defer keep.close()
 	for _, section := range n.cfg.Inactive {
 		n.log.Info("accepted, but not active in this version", "section", section)
 	}
@@ -153,7 +166,11 @@ func (n *Node) Run(ctx context.Context) error {
 			return err
 		})
 	}
-	part("gossip", func() error { return n.gossip.Run(quiet) }, func() { failed(nil); stopInner() })
+	part("gossip", func() error {
+		err := n.gossip.Run(quiet)
+		keep.left(errors.Is(err, gossip.ErrForgotten))
+		return err
+	}, func() { failed(nil); stopInner() })
 	part("serve", func() error {
 		select {
 		case <-n.gossip.Started():
@@ -164,8 +181,10 @@ func (n *Node) Run(ctx context.Context) error {
 	}, func() { n.refill.stop(); failed(nil); silence() })
 	part("refill", func() error { n.refillLoop(inner); return nil }, func() {})
 	part("sweep", func() error { n.sweepLoop(inner); return nil }, func() {})
+	part("persist", func() error { keep.run(inner); return nil }, func() {})
 	err = g.Wait()
 	if errors.Is(err, gossip.ErrForgotten) {
+		keep.close()
 		return n.forgotten()
 	}
 	n.writeClock()
@@ -179,7 +198,7 @@ func (n *Node) forgotten() error {
 	if n.cfg.DataDir == "" {
 		return errors.New("node: the cluster has forgotten this node (POST /-/forget); start it again and it joins empty")
 	}
-	for _, name := range []string{"roster", "clock", "limits"} {
+	for _, name := range []string{"roster", "clock", "limits", snapshotFile} {
 		path := n.cfg.dataFile(name)
 		if failed := os.Rename(path, path+".forgotten"); failed != nil && !errors.Is(failed, fs.ErrNotExist) {
 			n.log.Error("not put aside", "file", path, "err", failed)
@@ -216,7 +235,7 @@ func (n *Node) tick(now time.Time) {
 	if end := n.failoverEnd.Load(); end > 0 && n.refill.local.Load() > end {
 		n.SetFailover(false)
 	}
-	if v.Phase == gossip.Synced && n.refill.informed() {
+	if v.Phase == gossip.Synced && n.refill.informed() && n.keeper.Load().hasRestored() {
 		n.settle()
 	}
 	n.mature()

@@ -35,10 +35,10 @@ type refill struct {
 	order      []string // the clock's nodes, see names
 	heard      map[string]hearing
 	reports    map[string]report
-	seen       map[string]time.Time // members, since when this process knows them
-	confirmed  map[string]bool      // members with a vote, see authorise
-	met        map[string]bool      // members known to know this node
-	introduced bool                 // to all members, once
+	seen       map[string]sighting // members, since when this process knows them
+	confirmed  map[string]bool     // members with a vote, see authorise
+	met        map[string]bool     // members known to know this node
+	introduced bool                // to all members, once
 	last       time.Time
 	rest       [crdt.Policies]int64 // of the division by a grant's den
 	grants     [crdt.Policies]grant
@@ -51,6 +51,7 @@ type refill struct {
 	stopping   bool
 	samples    []sample
 	speeds     [crdt.Policies]float64
+	past       arrears
 }
 
 // hearing is when a node's components last grew, whose frame told, and how fast they were
@@ -59,6 +60,12 @@ type hearing struct {
 	at     time.Time
 	from   string
 	speeds [crdt.Policies]uint32 // ppm of real time
+}
+
+// sighting is since when this process knows a member, and its newest incarnation.
+type sighting struct {
+	since, born time.Time
+	writer      uint64
 }
 
 type sample struct {
@@ -71,7 +78,8 @@ func (r *refill) init(k knowledge) {
 	r.clock, r.order = clock, nil
 	r.heard = make(map[string]hearing)
 	r.reports = make(map[string]report)
-	r.seen = make(map[string]time.Time)
+	r.seen = make(map[string]sighting)
+	r.past = arrears{stored: maps.Clone(clock), at: k.saved(), began: time.Now()}
 	r.met = make(map[string]bool)
 	r.confirmed = make(map[string]bool)
 	for _, node := range k.Confirmed {
@@ -127,6 +135,7 @@ func (r *refill) tick(now time.Time, v *gossip.View, lease, doubt time.Duration)
 		changed = r.decide(now, v, lease)
 	}
 	r.add(v.Self, passed)
+	r.pay(now, v)
 	if !r.paused.Load() {
 		r.show(now, v.Self, doubt)
 	}
@@ -138,12 +147,18 @@ func (r *refill) tick(now time.Time, v *gossip.View, lease, doubt time.Duration)
 func (r *refill) decide(now time.Time, v *gossip.View, lease time.Duration) (changed bool) {
 	r.decided, r.view, r.fresh = now, v, false
 	for i := range v.Members {
-		if _, ok := r.seen[v.Members[i].Node]; !ok {
-			r.seen[v.Members[i].Node] = now
+		m := &v.Members[i]
+		s, known := r.seen[m.Node]
+		if !known {
+			s.since = now
+		}
+		if s.writer != m.Writer {
+			s.writer, s.born = m.Writer, now
+			r.seen[m.Node] = s
 		}
 	}
 	a := authorise(evidence{
-		view: v, now: now, lease: lease, reports: r.reports, since: func(node string) time.Time { return r.seen[node] },
+		view: v, now: now, lease: lease, reports: r.reports, since: func(node string) time.Time { return r.seen[node].since },
 		established: r.steady, confirmed: r.confirmed, met: r.met, introduced: r.introduced,
 	})
 	r.steady = (a.shown || r.steady) && a.grants[crdt.Open].num > 0 && (a.majority || a.single)
@@ -233,6 +248,9 @@ func (r *refill) hear(from string, h *header, writer uint64, now time.Time) erro
 		if !ok {
 			continue // new, or known from the disk alone: the time since is not
 		}
+		if s, ok := r.seen[rec.node]; ok && now.Sub(s.born) < youth {
+			continue // it restores its part of the clock, and pays its arrears
+		}
 		since := now.Sub(last.at)
 		for p, have := range r.clock[rec.node] {
 			if grown := time.Duration(rec.clock[p] - have); grown > since*11/10+growthSlack {
@@ -302,12 +320,21 @@ type knowledge struct {
 	Clock      crdt.Clock `json:"clock"`
 	Confirmed  []string   `json:"confirmed,omitempty"` // none after a goodbye: who comes back is a newcomer
 	Introduced bool       `json:"introduced,omitempty"`
+	SavedMS    int64      `json:"saved_ms,omitempty"` // wall clock, Unix; 0: not known
 }
 
+func (k *knowledge) saved() (at time.Time) {
+	if k.SavedMS > 0 {
+		at = time.UnixMilli(k.SavedMS)
+	}
+	return at
+}
+
+// knowledge is as of now.
 func (r *refill) knowledge() knowledge {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	k := knowledge{Clock: maps.Clone(r.clock)}
+	k := knowledge{Clock: maps.Clone(r.clock), SavedMS: time.Now().UnixMilli()}
 	if !r.stopping {
 		k.Introduced = r.introduced
 		k.Confirmed = slices.Sorted(maps.Keys(r.confirmed))

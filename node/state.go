@@ -36,10 +36,14 @@ func (p *replica) Drain(ids []uint32) []uint32 {
 		if echo {
 			s.tellEchoes()
 		}
+		force, segments := p.n.force.Load(), uint64(0)
 		for _, place := range s.dirty {
-			s.at(place).dirty = false
+			e := s.at(place)
+			e.dirty = false
+			segments |= force.segmentBit(e)
 			ids = append(ids, uint32(i)<<localBits|place)
 		}
+		p.n.changed.note(segments)
 		s.dirty = s.dirty[:0]
 		if cap(s.dirty) > 256 { // a flood is over: do not keep its memory
 			s.dirty = nil
@@ -158,11 +162,16 @@ func (n *Node) join(in *crdt.Entry) (id uint32, learnt bool, err error) {
 	if theirs.Epoch < l.terms.Epoch {
 		return 0, false, nil // its sender will convert it by itself
 	}
-	r := l.reading()
 	if !theirs.Plausible(&l.terms, n.refill.horizon(l.Policy, n.gossip.View().Phase == gossip.Synced)) {
 		n.impossible.Add(1)
 		return 0, false, nil
 	}
+	return n.keep(l, in, false)
+}
+
+// keep joins a bucket of the limit's epoch. One that came from a store is to be told to peers.
+func (n *Node) keep(l *Limit, in *crdt.Entry, stored bool) (id uint32, learnt bool, err error) {
+	theirs, r := &in.Bucket, l.reading()
 	at := max(r, min(theirs.Mark, r+crdt.Instant(n.cfg.Doubt)))
 	theirs.Advance(&l.terms, at)
 	if theirs.Absent(&l.terms, at) {
@@ -196,8 +205,14 @@ func (n *Node) join(in *crdt.Entry) (id uint32, learnt bool, err error) {
 		}
 		learnt, lacks = e.Join(theirs)
 	}
-	if lacks {
+	if lacks && !stored {
 		n.echo(s, e, place)
+	}
+	if learnt {
+		n.changed.note(1 << l.segmentOf(key))
+		if stored {
+			s.touch(e, place)
+		}
 	}
 	return uint32(shardNumber(h))<<localBits | place, learnt, nil
 }

@@ -23,6 +23,7 @@ func (n *Node) Stats() Stats {
 			s.Peers = append(s.Peers, PeerStats{Peer: m.Node, Lag: m.Lag, Skew: m.Skew})
 		}
 	}
+	s.Store = n.storeStats()
 	settled := n.settled.Load()
 	force := n.force.Load()
 	of := make([]LimitStats, len(force.byID))

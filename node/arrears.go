@@ -1,0 +1,136 @@
+package node
+
+import (
+	"time"
+
+	"github.com/openclaw/edge/crdt"
+	"github.com/openclaw/edge/gossip"
+)
+
+// While no node of a cluster runs, time passes that nobody adds to the refill clock. When it
+// starts again each member adds its share, once: 1/n of the wall time since the newest of what
+// disk and stores have kept (design.md, section 4).
+//
+// How does a node know that nobody ran meanwhile? By the open clock, which goes on at full
+// speed wherever anybody lives: what it has grown by since that snapshot was lived through, or
+// paid by others before us. So no clock is ever ahead of the snapshot's by more than the wall
+// time that passed: not if all start at once, nor one after another, nor if some never stopped.
+// (Why not merely "no peer answers"? In a cluster that starts as a whole peers always answer.)
+//
+// What is on no disk costs refill, and never grants any: no snapshot, a wall clock that went
+// back, a majority that comes too late. A wall clock that is far ahead is worth no more than
+// the longest time that any bucket is kept.
+type arrears struct {
+	stored crdt.Clock // joined from disk and stores
+	at     time.Time  // when the newest of it was saved, by the writer's wall clock; zero: nothing was
+	began  time.Time  // of this process
+
+	from, until time.Time // when they may be paid; zero: not due
+	elapsed     time.Duration
+	due         [crdt.Policies]bool
+	paid        crdt.Components
+	cold        bool // nobody, as far as we know, ran while we did not
+}
+
+const (
+	arrearsWait = 5 * time.Second  // beside live peers: until all they know of the clock is here
+	arrearsFor  = 60 * time.Second // after the first sync; peers would refuse a later jump
+	// youth is how long peers take any growth of a node's component from its start on: it may
+	// restore for restoreLimit, sync, and then pay its arrears.
+	youth = 3 * time.Minute
+)
+
+// inherit takes in a clock that was saved at a wall time.
+func (r *refill) inherit(clock crdt.Clock, at time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for node, v := range clock {
+		if _, known := r.clock[node]; !known && len(r.clock) >= maxMembers {
+			continue
+		}
+		r.clock.Join(node, v)
+		r.past.stored.Join(node, v)
+	}
+	if at.After(r.past.at) {
+		r.past.at = at
+	}
+	r.fresh = true
+}
+
+// owe makes the arrears due, at most most of them, and pays what it can at once: alone, the
+// readings move before anything else happens.
+func (r *refill) owe(now time.Time, most time.Duration, v *gossip.View, lease, doubt time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p := &r.past
+	alone := r.state.Load().reachable <= 1
+	p.cold = alone
+	if p.at.IsZero() {
+		return
+	}
+	p.elapsed = min(p.began.Sub(p.at), most)
+	if p.elapsed <= 0 || !alone && p.elapsed < 4*lease { // a crash so short is still being covered
+		return
+	}
+	p.from, p.until = now, now.Add(arrearsFor)
+	if !alone {
+		p.from = now.Add(arrearsWait)
+	}
+	p.due = [crdt.Policies]bool{true, true, true}
+	r.pay(now, v)
+	if !r.paused.Load() {
+		r.show(now, v.Self, doubt)
+	}
+}
+
+// pay adds the arrears that are due to this node's components, on each clock that it may add
+// to. Caller holds mu.
+func (r *refill) pay(now time.Time, v *gossip.View) {
+	p := &r.past
+	if p.due == [crdt.Policies]bool{} || now.Before(p.from) {
+		return
+	}
+	if now.After(p.until) || r.stopping {
+		p.due = [crdt.Policies]bool{}
+		return
+	}
+	share := crdt.Instant(p.elapsed) / crdt.Instant(max(1, len(v.Members)))
+	open := r.room(now, crdt.Open) + p.paid[crdt.Open]
+	if open < share/2 {
+		p.due = [crdt.Policies]bool{} // somebody ran
+		return
+	}
+	p.cold = true
+	own := r.clock[v.Self]
+	for i := range p.due {
+		if !p.due[i] || r.grants[i].num == 0 {
+			continue
+		}
+		p.due[i] = false
+		more := max(0, min(share, open, r.room(now, crdt.Policy(i))))
+		own[i] += more
+		p.paid[i] = more
+	}
+	r.clock.Join(v.Self, own)
+}
+
+// room is how far a clock is behind what it would be if time had been added all along. What
+// this node has paid already counts as grown: others' arrears, too.
+func (r *refill) room(now time.Time, p crdt.Policy) crdt.Instant {
+	grown := r.clock.Sum(p) - r.past.stored.Sum(p)
+	return crdt.Instant(r.past.elapsed) + crdt.Instant(now.Sub(r.past.began)) - grown
+}
+
+// isCold tells whether, as far as this node knows, nobody ran while it did not.
+func (r *refill) isCold() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.past.cold
+}
+
+// age is how long this process has run.
+func (r *refill) age(now time.Time) time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return now.Sub(r.past.began)
+}
