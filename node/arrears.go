@@ -17,6 +17,9 @@ import (
 // time that passed: not if all start at once, nor one after another, nor if some never stopped.
 // (Why not merely "no peer answers"? In a cluster that starts as a whole peers always answer.)
 //
+// A node of several pays only once it reaches a majority: behind a cut, and over bad links just
+// after the start, it does not know who ran.
+//
 // What is on no disk costs refill, and never grants any: no snapshot, a wall clock that went
 // back, a majority that comes too late. A wall clock that is far ahead is worth no more than
 // the longest time that any bucket is kept.
@@ -63,7 +66,7 @@ func (r *refill) owe(now time.Time, most time.Duration, v *gossip.View, lease, d
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	p := &r.past
-	alone := r.state.Load().reachable <= 1
+	alone := len(v.Members) <= 1
 	p.cold = alone
 	if p.at.IsZero() {
 		return
@@ -94,7 +97,11 @@ func (r *refill) pay(now time.Time, v *gossip.View) {
 		p.due = [crdt.Policies]bool{}
 		return
 	}
-	share := crdt.Instant(p.elapsed) / crdt.Instant(max(1, len(v.Members)))
+	n := len(v.Members)
+	if n > 1 && 2*r.state.Load().reachable <= n {
+		return // who hears few does not know who ran
+	}
+	share := crdt.Instant(p.elapsed) / crdt.Instant(max(1, n))
 	open := r.room(now, crdt.Open) + p.paid[crdt.Open]
 	if open < share/2 {
 		p.due = [crdt.Policies]bool{} // somebody ran

@@ -1,0 +1,73 @@
+package node
+
+import (
+	"testing"
+	"time"
+
+	"github.com/openclaw/edge/crdt"
+	"github.com/openclaw/edge/gossip"
+)
+
+// restarted is one of five, as it was saved a minute ago; it reaches those in proven.
+func restarted(proven int) *alone {
+	a := &alone{now: time.Unix(1000, 0), view: &gossip.View{Self: "a", Roster: 7, Phase: gossip.Synced}}
+	clock, voters := make(crdt.Clock), []string{"a", "b", "c", "d", "e"}
+	for i, node := range voters {
+		a.view.Members = append(a.view.Members, gossip.Member{Node: node, Writer: uint64(i + 1)})
+		clock[node] = crdt.Components{1000, 1000, 1000}
+	}
+	a.init(knowledge{Clock: clock, Confirmed: voters, Introduced: true})
+	a.past.at, a.past.began = a.now.Add(-time.Minute), a.now
+	a.reach(proven)
+	a.tick(0)
+	a.owe(a.now, time.Hour, a.view, testLease, 600*time.Millisecond)
+	return a
+}
+
+// reach has the first others answer from now on.
+func (a *alone) reach(others int) {
+	v := *a.view
+	v.Members = append([]gossip.Member(nil), v.Members...)
+	for i := range others {
+		m := &v.Members[1+i]
+		m.ProvenAt, m.HeardAt = a.now.Add(time.Hour), a.now.Add(time.Hour)
+		a.hear(m.Node, &header{roster: 7, reach: memberset{1<<(others+1) - 1}, records: []clockRecord{{node: m.Node, clock: a.clock[m.Node]}}}, m.Writer, a.now)
+	}
+	a.view = &v
+}
+
+func (a *alone) ownGrowth() time.Duration {
+	own, _ := a.own("a")
+	return time.Duration(own[crdt.Open] - 1000)
+}
+
+// Who hears few does not know who ran: it may be behind a cut, or the links are bad.
+func TestArrearsWaitForAMajority(t *testing.T) {
+	a := restarted(1)
+	for range 100 {
+		a.tick(100 * time.Millisecond)
+	}
+	if grown := a.ownGrowth(); grown > 11*time.Second {
+		t.Fatalf("with one of four others reachable: own component grew by %v in 10 s", grown)
+	}
+	before := a.ownGrowth()
+	a.reach(2)
+	a.tick(100 * time.Millisecond)
+	if paid := a.ownGrowth() - before; paid < 12*time.Second || paid > 13*time.Second {
+		t.Errorf("a majority that did not run either: %v paid, want a fifth of a minute", paid)
+	}
+}
+
+// The time that the others lived through is not paid again.
+func TestNoArrearsBesideTheLiving(t *testing.T) {
+	a := restarted(2)
+	lived := a.clock["b"]
+	lived[crdt.Open] += crdt.Instant(time.Minute) // and covered for the dead
+	a.clock.Join("b", lived)
+	for range 100 {
+		a.tick(100 * time.Millisecond)
+	}
+	if grown := a.ownGrowth(); grown > 11*time.Second {
+		t.Errorf("own component grew by %v in 10 s", grown)
+	}
+}
