@@ -95,7 +95,7 @@ func (h *Hybrid) fared(r role, err error) {
 	if err == nil {
 		if t.failing != nil {
 			h.log.Info("persist: store works again", "store", t.store.Name())
-			if r == primary {
+			if r != disk { // and what did it lose?
 				h.reconcileBy(time.Now().Add(jitter(5 * time.Second)))
 			}
 		}
@@ -103,12 +103,14 @@ func (h *Hybrid) fared(r role, err error) {
 		t.rest.Reset()
 		return
 	}
-	rest := t.rest.NextBackOff()
-	switch KindOf(err) {
-	case Denied, Misconfigured:
-		rest = max(rest, alarmedRest)
+	if now := time.Now(); !now.Before(t.next) { // else an operator asked before its time: no reason to wait longer
+		rest := t.rest.NextBackOff()
+		switch KindOf(err) {
+		case Denied, Misconfigured:
+			rest = max(rest, alarmedRest)
+		}
+		t.next = now.Add(rest)
 	}
-	t.next = time.Now().Add(rest)
 	if t.failing == nil || KindOf(t.failing) != KindOf(err) {
 		h.log.Warn("persist: store fails; its segments wait or go elsewhere", "store", t.store.Name(),
 			"kind", KindOf(err).String(), "error", err)
