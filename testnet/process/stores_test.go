@@ -349,7 +349,7 @@ type door struct {
 
 	mu      sync.Mutex   // guards the rest
 	server  *http.Server // nil: closed
-	passing func(r *http.Request)
+	passing func(r *http.Request, serve func())
 }
 
 func openDoor(t testing.TB, kv http.Handler) *door {
@@ -387,14 +387,15 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	d.mu.Lock()
 	passing := d.passing
 	d.mu.Unlock()
-	if passing != nil {
-		passing(r)
+	if passing == nil {
+		d.kv.ServeHTTP(w, r)
+		return
 	}
-	d.kv.ServeHTTP(w, r)
+	passing(r, func() { d.kv.ServeHTTP(w, r) })
 }
 
-// watch calls f for every request that passes; nil: no more.
-func (d *door) watch(f func(r *http.Request)) {
+// watch has f decide what becomes of every request; nil: it is served.
+func (d *door) watch(f func(r *http.Request, serve func())) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.passing = f
