@@ -1,6 +1,7 @@
 package persist
 
 import (
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -121,6 +122,24 @@ func TestAskingDoesNotPutOffRecovery(t *testing.T) {
 		time.Sleep(28 * time.Second) // the first back-off, and a round
 		if err := contentOf(kv).lacks(y.content()); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// A store that has been silent since it was first read is named, with its advice.
+func TestARefusalNamesAPauseThatAReadBrought(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kv, y := newMemory("kv", 60*time.Second), newToy(toySegments)
+		h := mustNew(t, toyConfig(y, kv, nil, nil))
+		kv.setFault(func(string, int) fault {
+			e := kv.down(Denied)
+			e.Until = time.Now().Add(time.Minute)
+			return fault{err: e}
+		})
+		h.Restore(t.Context())
+		y.raise(0, "x", 1)
+		if err := h.Snapshot(t.Context()); !errors.Is(err, errDown) || KindOf(err) != Denied {
+			t.Errorf("%v does not say why", err)
 		}
 	})
 }
