@@ -63,6 +63,7 @@ func TestKVFails(t *testing.T) {
 		{name: "applies half", begin: faulty(kv.Fault{Op: "put", Kind: kv.Partial}), result: "partial", stored: true, heals: 15 * time.Second, calls: 100},
 		{name: "every other call fails", begin: faulty(kv.Fault{Kind: kv.Failure, Rate: 0.5}), stored: true, heals: opened, calls: 100},
 		{name: "is down", begin: (*site).down, end: (*site).up, result: "failed", stored: true, active: true, heals: opened},
+		{name: "one node does not reach it", begin: func(s *site) { s.doors[1].close() }, end: (*site).up, result: "failed", stored: true, heals: opened, calls: 100},
 		{name: "shows old states", begin: func(s *site) {}, stored: true, heals: time.Second, lag: 6 * time.Second, calls: 100},
 	} {
 		t.Run(o.name, func(t *testing.T) {

@@ -1,6 +1,7 @@
 package process
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"net"
@@ -44,10 +45,13 @@ type site struct {
 type siteOptions struct {
 	kv       kv.Config
 	redis    redis.Options
-	redisURL string // "": the site's own Redis, with its password
+	redisURL string // "": the site's own Redis, with its password; noRedis: none
 	cluster  bool   // what redisURL names is one of a Redis Cluster
 	env      []string
+	log      string // level; "": info
 }
+
+const noRedis = "none"
 
 func newSite(t *testing.T, o siteOptions) *site {
 	t.Helper()
@@ -72,13 +76,17 @@ func newSite(t *testing.T, o siteOptions) *site {
 		d := openDoor(t, s.kv)
 		s.doors = append(s.doors, d)
 		s.nodes = append(s.nodes, Start(t, Options{
-			Node: fmt.Sprintf("edge-%d", i+1), Region: "eu", Gossip: gossip[i], Join: join, Log: "info",
+			Node: fmt.Sprintf("edge-%d", i+1), Region: "eu", Gossip: gossip[i], Join: join, Log: cmp.Or(o.log, "info"),
 			Config: storesConfig(d.addr, o.redisURL, o.cluster),
 			Env:    append([]string{"KV_TOKEN=" + kvSecret, "REDIS_PASSWORD=" + redisSecret}, o.env...),
 		}))
 	}
 	t.Cleanup(func() {
 		for _, n := range s.nodes {
+			for _, path := range []string{"/v1/cluster", "/v1/limits", "/v1/buckets/g/key-0", "/readyz", "/healthz", "/v1/nothing"} {
+				s.ask(n, "GET", "http://"+n.HTTP+path)
+			}
+			s.metrics(n)
 			s.hush(n.Node+"'s log", n.Logs())
 		}
 	})
@@ -87,6 +95,10 @@ func newSite(t *testing.T, o siteOptions) *site {
 }
 
 func storesConfig(kvAddr, redisURL string, cluster bool) string {
+	redisLine := fmt.Sprintf("  redis: {url: %q, cluster: %t}\n", redisURL, cluster)
+	if redisURL == noRedis {
+		redisLine = ""
+	}
 	return fmt.Sprintf(`version: 1
 limits:
   - {name: g, capacity: %d, refill_rate: 1/h}
@@ -95,8 +107,7 @@ persist:
   snapshot_every: 1s
   reconcile_every: 3s
   kv: {backend: cloudflare, account_id: account, namespace_id: namespace, token_env: KV_TOKEN, base_url: "http://%s/client/v4"}
-  redis: {url: "%s", cluster: %t}
-`, storeCapacity, kvAddr, redisURL, cluster)
+`, storeCapacity, kvAddr) + redisLine
 }
 
 // offer begins the load: rate takes a second at each node.
