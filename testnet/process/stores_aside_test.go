@@ -72,7 +72,7 @@ func TestStrangeValuesAreKeptAside(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s.reborn(10 * time.Second)
+	s.reborn(0)
 	for _, n := range s.nodes {
 		logs, metrics := n.Logs(), s.metrics(n)
 		kept, _ := filepath.Glob(filepath.Join(n.Dir, "aside", "*"))

@@ -65,13 +65,13 @@ func TestNodesAreKilledAtAnyMoment(t *testing.T) {
 	s.stored(30 * time.Second)
 	t.Logf("%d kills, %d snapshots acknowledged", kills, s.acked)
 	s.loseAll()
-	s.reborn(20 * time.Second)
+	s.reborn(0)
 	s.stored(20 * time.Second)
 	s.loseAll()
 	if err := s.redis.Do("FLUSHALL"); err != nil {
 		t.Fatal(err)
 	}
-	s.reborn(20 * time.Second)
+	s.reborn(0)
 	s.thrifty()
 }
 
@@ -135,7 +135,7 @@ func TestANodeIsKilledAtEveryStep(t *testing.T) {
 			whole(t, s.nodes)
 			s.stored(30 * time.Second)
 			s.loseAll()
-			s.reborn(20 * time.Second)
+			s.reborn(0)
 			s.thrifty()
 		})
 	}

@@ -78,9 +78,12 @@ func play(t *testing.T, o outage) {
 	if o.end == nil {
 		o.end = heal
 	}
-	lag := o.lag
+	lag, late := o.lag, time.Duration(0)
 	if *long {
 		lag *= 10
+	}
+	if lag > 0 {
+		late = lag + 20*time.Second // KV is read again every 15 s
 	}
 	s := newSite(t, o.site)
 	s.offer(60)
@@ -112,18 +115,21 @@ func play(t *testing.T, o outage) {
 		s.load.Stop()
 		s.settled()
 		s.stored(5 * time.Second)
+		if *long && s.redis != nil {
+			s.redisEmpty(5 * time.Minute)
+		}
 	}
 	s.served()
 	s.loseAll()
 	o.end(s)
-	s.reborn(lag + 20*time.Second)
+	s.reborn(late)
 	if s.redis != nil {
 		s.stored(15 * time.Second)
 		s.loseAll()
 		if err := s.redis.Do("FLUSHALL"); err != nil {
 			t.Fatal(err)
 		}
-		s.reborn(lag + 20*time.Second)
+		s.reborn(late)
 	}
 	s.thrifty()
 }
@@ -180,6 +186,18 @@ func (s *site) check(o outage, e endured) {
 			s.t.Errorf("%s is 0", series)
 		}
 	}
+}
+
+// redisEmpty waits until nothing is left in Redis: KV has it, and every reader has seen that.
+func (s *site) redisEmpty(within time.Duration) {
+	s.t.Helper()
+	began := time.Now()
+	s.nodes[0].Eventually(within, "and the others leave nothing in Redis", func() bool {
+		time.Sleep(time.Second)
+		size, err := s.redis.Ask("DBSIZE")
+		return err == nil && size == int64(0)
+	})
+	s.t.Logf("Redis empty %v after that", time.Since(began).Round(time.Second))
 }
 
 // heals waits until KV has everything again, by the metrics.

@@ -86,7 +86,7 @@ func TestRedisComesBackEmptyWhileKVIsDown(t *testing.T) {
 	}
 	s.stored(10 * time.Second)
 	s.loseAll()
-	s.reborn(20 * time.Second)
+	s.reborn(0)
 }
 
 // A mistake in the URL is answered with what to do, in the log and to whoever asks.

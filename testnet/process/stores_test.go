@@ -264,9 +264,9 @@ func (s *site) loseAll() {
 	}
 }
 
-// reborn starts the nodes again and holds what they restored against what is owed. What the
-// stores show late may come until within has passed.
-func (s *site) reborn(within time.Duration) {
+// reborn starts the nodes again and holds what they restored against what is owed. Only
+// what a store shows late may come late.
+func (s *site) reborn(late time.Duration) {
 	s.t.Helper()
 	began := time.Now()
 	for _, n := range s.nodes {
@@ -277,7 +277,7 @@ func (s *site) reborn(within time.Duration) {
 	}
 	ready := time.Since(began)
 	lost := s.lost()
-	for lost != nil && time.Since(began) < within {
+	for lost != nil && time.Since(began) < late {
 		time.Sleep(100 * time.Millisecond)
 		lost = s.lost()
 	}
