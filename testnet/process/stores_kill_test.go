@@ -140,3 +140,37 @@ func TestANodeIsKilledAtEveryStep(t *testing.T) {
 		})
 	}
 }
+
+// All nodes are stopped with SIGTERM while KV hangs: they end in time, and their last snapshot
+// has everything.
+func TestACleanStopWhileKVHangs(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, siteOptions{})
+	s.offer(60)
+	time.Sleep(time.Second)
+	s.kv.Fault(kv.Fault{Kind: kv.Hang})
+	time.Sleep(time.Second)
+	s.load.Stop()
+	s.served()
+	s.settled()
+	for k := range s.owed {
+		least, _ := s.load.Taken(k)
+		s.owed[k] = float64(least)
+	}
+	began := time.Now()
+	var wg sync.WaitGroup
+	for _, n := range s.nodes {
+		wg.Go(func() {
+			if err := n.Stop(); err != nil {
+				t.Errorf("%s: %v", n.Node, err)
+			}
+		})
+	}
+	wg.Wait()
+	t.Logf("all stopped after %v", time.Since(began).Round(time.Millisecond))
+	for _, n := range s.nodes {
+		n.Wipe()
+	}
+	s.kv.Heal()
+	s.reborn(0)
+}

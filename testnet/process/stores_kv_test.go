@@ -22,7 +22,7 @@ type outage struct {
 	heals  time.Duration // after its end, until KV has everything; 0: not while the processes live
 	lag    time.Duration // of KV for readers
 	says   string        // in the answer to who asks for a snapshot that cannot be
-	calls  int           // of KV meanwhile, at most, beside the budget's 3 a second; 0: 30, and more where it answers
+	calls  int           // of KV meanwhile, at most, beside the budget's 3 a second; 0: 18
 }
 
 func faulty(faults ...kv.Fault) func(s *site) {
@@ -51,7 +51,7 @@ func TestKVFails(t *testing.T) {
 		{name: "429, the day's quota", begin: limited(10048, ""), result: "throttled", stored: true, active: true},
 		{name: "429, the account's rate", begin: limited(971, "3"), result: "throttled", stored: true, active: true, heals: 15 * time.Second},
 		{name: "429, the token's rate", begin: limited(10429, "2"), result: "throttled", stored: true, active: true, heals: 15 * time.Second},
-		{name: "429, a key's rate", begin: limited(10022, ""), stored: true, active: true, heals: 15 * time.Second},
+		{name: "429, a key's rate", begin: limited(10022, ""), stored: true, active: true, heals: 15 * time.Second, calls: 60},
 		{name: "500", begin: faulty(kv.Fault{Kind: kv.Failure}), result: "failed", stored: true, active: true, heals: opened},
 		{name: "HTML 502", begin: faulty(kv.Fault{Kind: kv.HTML}), result: "failed", stored: true, active: true, heals: opened},
 		{name: "200 without success", begin: faulty(kv.Fault{Kind: kv.False}), result: "failed", stored: true, active: true, heals: opened},
@@ -60,11 +60,11 @@ func TestKVFails(t *testing.T) {
 		{name: "resets", begin: faulty(kv.Fault{Kind: kv.Reset}), result: "unknown", stored: true, active: true, heals: opened},
 		{name: "applies, and the answer is lost", begin: faulty(kv.Fault{Op: "put", Kind: kv.Lost}), result: "unknown", stored: true, active: true, heals: opened},
 		{name: "applies late", begin: faulty(kv.Fault{Op: "put", Kind: kv.Late, Delay: kv.Duration(3 * time.Second)}), stored: true, active: true, heals: opened},
-		{name: "applies half", begin: faulty(kv.Fault{Op: "put", Kind: kv.Partial}), result: "partial", stored: true, heals: 15 * time.Second, calls: 100},
-		{name: "every other call fails", begin: faulty(kv.Fault{Kind: kv.Failure, Rate: 0.5}), stored: true, heals: opened, calls: 100},
+		{name: "applies half", begin: faulty(kv.Fault{Op: "put", Kind: kv.Partial}), result: "partial", stored: true, heals: 15 * time.Second, calls: 200},
+		{name: "every other call fails", begin: faulty(kv.Fault{Kind: kv.Failure, Rate: 0.5}), stored: true, heals: opened, calls: 200},
 		{name: "is down", begin: (*site).down, end: (*site).up, result: "failed", stored: true, active: true, heals: opened},
-		{name: "one node does not reach it", begin: func(s *site) { s.doors[1].close() }, end: (*site).up, result: "failed", stored: true, heals: opened, calls: 100},
-		{name: "shows old states", begin: func(s *site) {}, stored: true, heals: time.Second, lag: 6 * time.Second, calls: 100},
+		{name: "one node does not reach it", begin: func(s *site) { s.doors[1].close() }, end: (*site).up, result: "failed", stored: true, heals: opened, calls: 200},
+		{name: "shows old states", begin: func(s *site) {}, stored: true, heals: time.Second, lag: 6 * time.Second, calls: 200},
 	} {
 		t.Run(o.name, func(t *testing.T) {
 			t.Parallel()
@@ -100,7 +100,7 @@ func play(t *testing.T, o outage) {
 		lasted.Round(time.Millisecond), seen.acked, seen.refused, calls, s.load.P99(), quiet)
 	s.check(o, seen)
 	if o.calls == 0 {
-		o.calls = 30
+		o.calls = 18
 	}
 	if most := o.calls + int(3*lasted.Seconds()); calls > most {
 		t.Errorf("%d KV calls in an outage of %v, want at most %d", calls, lasted, most)

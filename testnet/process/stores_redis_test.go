@@ -31,9 +31,9 @@ func TestRedisFails(t *testing.T) {
 		s.up()
 	}
 	for _, o := range []outage{
-		{name: "refuses", begin: func(s *site) { s.redis.Kill() }, end: restart(false), result: "ok", stored: true, heals: 10 * time.Second, calls: 100},
-		{name: "hangs", begin: func(s *site) { s.redis.Stop() }, end: func(s *site) { s.redis.Cont() }, result: "ok", stored: true, heals: 10 * time.Second, calls: 100},
-		{name: "comes back empty", begin: func(s *site) { restart(true)(s) }, result: "ok", stored: true, heals: 10 * time.Second, calls: 100},
+		{name: "refuses", begin: func(s *site) { s.redis.Kill() }, end: restart(false), result: "ok", stored: true, heals: 10 * time.Second, calls: 200},
+		{name: "hangs", begin: func(s *site) { s.redis.Stop() }, end: func(s *site) { s.redis.Cont() }, result: "ok", stored: true, heals: 10 * time.Second, calls: 200},
+		{name: "comes back empty", begin: func(s *site) { restart(true)(s) }, result: "ok", stored: true, heals: 10 * time.Second, calls: 200},
 		{name: "refuses, KV is down", begin: func(s *site) { s.down(); s.redis.Kill() }, end: restart(false), says: "is Redis running", heals: opened},
 		{name: "hangs, KV is down", begin: func(s *site) { s.down(); s.redis.Stop() }, end: func(s *site) { s.redis.Cont(); s.up() }, says: "did not answer", heals: opened},
 		{name: "has no memory, KV is down", begin: full, end: roomy, says: "raise maxmemory", heals: opened},
