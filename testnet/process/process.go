@@ -65,6 +65,7 @@ type Options struct {
 	Dir          string // data directory; "": a new one
 	Host         string // to listen on; "": 127.0.0.1
 	Gossip       string // HOST:PORT; "": Host and a free port
+	API          string // HOST:PORT of HTTP; "": Host and a free port, another after each Restart
 	Advertise    string
 	Env, Wrap    []string // Wrap: a command to run it under, such as ip netns exec NAME
 	Log          string   // level; "": warn
@@ -98,6 +99,9 @@ func Start(t testing.TB, o Options) *Node {
 	if o.Gossip == "" {
 		o.Gossip = o.Host + ":0"
 	}
+	if o.API == "" {
+		o.API = o.Host + ":0"
+	}
 	if o.Log == "" {
 		o.Log = "warn"
 	}
@@ -117,7 +121,7 @@ func Start(t testing.TB, o Options) *Node {
 func (n *Node) launch() {
 	n.t.Helper()
 	args := []string{
-		"--node", n.Node, "--region", n.Region, "--http", n.Host + ":0", "--grpc", n.Host + ":0", "--metrics-port", "0",
+		"--node", n.Node, "--region", n.Region, "--http", n.API, "--grpc", n.Host + ":0", "--metrics-port", "0",
 		"--gossip", n.Options.Gossip, "--data-dir", n.Dir, "--log-level", n.Log,
 	}
 	if n.Advertise != "" {
@@ -155,8 +159,16 @@ func (n *Node) launch() {
 		close(done)
 	}(n.cmd, n.done)
 	n.Eventually(20*time.Second, "listens", func() bool {
+		var a Addresses
 		b, err := os.ReadFile(addresses)
-		return err == nil && json.Unmarshal(b, &n.Addresses) == nil
+		if err != nil || json.Unmarshal(b, &a) != nil {
+			return false
+		}
+		if a.HTTP != n.HTTP { // else a load may be reading it
+			n.HTTP = a.HTTP
+		}
+		n.Metrics, n.Addresses.Gossip = a.Metrics, a.Gossip
+		return true
 	})
 }
 

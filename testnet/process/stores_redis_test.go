@@ -80,9 +80,12 @@ func TestRedisComesBackEmptyWhileKVIsDown(t *testing.T) {
 		m := s.metrics(n)
 		return m[`openclaw_reconcile_runs_total{result="ok"}`] + m[`openclaw_reconcile_runs_total{result="failed"}`]
 	}
+	var before []float64
 	for _, n := range s.nodes {
-		before := looks(n)
-		n.Eventually(20*time.Second, "looks into its stores twice", func() bool { return looks(n) >= before+2 })
+		before = append(before, looks(n))
+	}
+	for i, n := range s.nodes {
+		n.Eventually(20*time.Second, "looks into its stores twice", func() bool { return looks(n) >= before[i]+2 })
 	}
 	s.stored(10 * time.Second)
 	s.loseAll()
