@@ -496,3 +496,28 @@ func benchPut(b *testing.B, s Store) {
 		put(b, s, values...)
 	}
 }
+
+// A disk that loses pages under a running store: an error that says so, and a Close that ends.
+func TestAFileCutOffUnderARunningStoreIsAnErrorAndNoCrash(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "snapshot.db")
+	b := openBolt(t, path)
+	var keys []Entry
+	for i := range 20 {
+		key := fmt.Sprint("k", i)
+		keys = append(keys, Entry{Key: key})
+		put(t, b, Value{Key: key, Version: 1, Data: bytesOf(50_000, uint64(i))})
+	}
+	if err := os.Truncate(path, 2*4096); err != nil {
+		t.Fatal(err)
+	}
+	err := b.Get(t.Context(), keys, func(Value) error { return nil })
+	if KindOf(err) != Failed || !strings.Contains(fmt.Sprint(err), "restart") {
+		t.Errorf("%v", err)
+	}
+	if err := b.Close(); err != nil {
+		t.Error(err)
+	}
+	if b = openBolt(t, path); !strings.Contains(b.Damaged(), "cut off") {
+		t.Errorf("told %q", b.Damaged())
+	}
+}
