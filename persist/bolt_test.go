@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/gofrs/flock"
 	bolt "go.etcd.io/bbolt"
 )
 
@@ -186,6 +187,22 @@ func TestASecondProcessIsToldSo(t *testing.T) {
 	}
 	if got := holds(t, b, ""); len(got) != 1 {
 		t.Error("the first one lost its data")
+	}
+	// In the middle of the other's writing the file may look damaged.
+	path = filepath.Join(t.TempDir(), "snapshot.db")
+	if err := os.WriteFile(path, []byte("half a page"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	other := flock.New(path)
+	if err := other.Lock(); err != nil {
+		t.Fatal(err)
+	}
+	defer other.Unlock()
+	if _, err = OpenBolt(path, BoltConfig{Lock: time.Millisecond}); KindOf(err) != Misconfigured {
+		t.Errorf("%v", err)
+	}
+	if _, err := os.Stat(path); err != nil {
+		t.Errorf("another process's file was moved aside: %v", err)
 	}
 }
 
