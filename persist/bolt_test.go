@@ -330,8 +330,7 @@ func TestADamagedFileIsMovedAsideAndANewOneBegun(t *testing.T) {
 	for what, damage := range damages {
 		t.Run(what, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "snapshot.db")
-			good := boltFile(t, path)
-			bad := damage(good, rand.New(rand.NewPCG(1, 1)))
+			bad := damage(boltFile(t, path), rand.New(rand.NewPCG(1, 1)))
 			if err := os.WriteFile(path, bad, 0o600); err != nil {
 				t.Fatal(err)
 			}
@@ -388,6 +387,7 @@ func TestAHealthyFileIsNeverMovedAside(t *testing.T) {
 func boltFile(t testing.TB, path string) []byte {
 	t.Helper()
 	b := openBolt(t, path)
+	b.db.NoSync = true
 	for round := range 3 {
 		for i := range 60 {
 			put(t, b, Value{Key: fmt.Sprintf("rating_bucket:%02d:edge-1:%016x", i, i), Version: uint64(round + 1), Data: bytesOf(100*i, uint64(i))})
@@ -407,7 +407,7 @@ func TestNoisyPagesNeverEndTheProcess(t *testing.T) {
 	dir := t.TempDir()
 	good := boltFile(t, filepath.Join(dir, "good.db"))
 	aside := 0
-	for seed := range uint64(150) {
+	for seed := range uint64(100) {
 		r := rand.New(rand.NewPCG(seed, 3))
 		bad := bytes.Clone(good)
 		for range 1 + r.IntN(20) {
@@ -438,7 +438,7 @@ func TestNoisyPagesNeverEndTheProcess(t *testing.T) {
 		}
 		b.Close()
 	}
-	t.Logf("%d of 150 moved aside", aside)
+	t.Logf("%d of 100 moved aside", aside)
 	if aside < 20 {
 		t.Error("almost no damage was found")
 	}
@@ -519,6 +519,7 @@ func TestAFileCutOffUnderARunningStoreIsAnErrorAndNoCrash(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "snapshot.db")
 	b := openBolt(t, path)
 	var keys []Entry
+	b.db.NoSync = true
 	for i := range 20 {
 		key := fmt.Sprint("k", i)
 		keys = append(keys, Entry{Key: key})
