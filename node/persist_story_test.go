@@ -102,15 +102,31 @@ func (m *life) ready() {
 	m.t.Fatalf("%s not ready: %s\n%s", m.cfg.Node, why, m.log)
 }
 
-// kill ends the node as kill -9 would: what the disk holds then is what the next start finds.
-func (m *life) kill() {
-	m.t.Helper()
-	crashed := m.t.TempDir()
-	if err := os.CopyFS(crashed, os.DirFS(m.cfg.DataDir)); err != nil {
-		m.t.Fatal(err)
+// kill ends nodes as kill -9 would: what their disks hold now is what the next start finds, and
+// no peer hears another word.
+func kill(ms ...*life) {
+	links := func(do func(a, b string)) {
+		for _, m := range ms {
+			for i := range 4 {
+				if other := fmt.Sprintf("10.0.0.%d:7946", i+1); other != m.addr {
+					do(m.addr, other)
+				}
+			}
+		}
 	}
-	m.stop()
-	m.cfg.DataDir = crashed
+	disks := make([]string, len(ms))
+	for i, m := range ms {
+		disks[i] = m.t.TempDir()
+		if err := os.CopyFS(disks[i], os.DirFS(m.cfg.DataDir)); err != nil {
+			m.t.Fatal(err)
+		}
+	}
+	links(ms[0].net.Cut)
+	for i, m := range ms {
+		m.stop()
+		m.cfg.DataDir = disks[i]
+	}
+	links(ms[0].net.Heal)
 }
 
 func (m *life) level(limit, key string) float64 {
@@ -186,7 +202,7 @@ func TestACrashLosesAtMostOneInterval(t *testing.T) {
 		time.Sleep(m.cfg.Persist.SnapshotEvery * 5 / 4)
 		m.take("hourly", "alice", 100)
 		m.take("hourly", "bob", 100)
-		m.kill()
+		kill(m)
 		m.start()
 		m.expect("stored", "hourly", "alice", 500, 1)
 		m.expect("since the last round", "hourly", "bob", 1000, 0)
@@ -204,12 +220,12 @@ func TestAChangedFileResetsNoBucket(t *testing.T) {
 				m.start()
 				m.take("hourly", "alice", 600)
 				m.take("slow", "bob", 90)
-				m.kill() // before any round …
+				kill(m) // before any round …
 				m.start()
 				m.take("hourly", "alice", 600)
 				m.take("slow", "bob", 90)
 				time.Sleep(m.cfg.Persist.SnapshotEvery * 5 / 4)
-				m.kill() // … and after one
+				kill(m) // … and after one
 				m.cfg.Limits = []crdt.Definition{definition(t, "hourly", 2000, "200/h"), definition(t, "slow", 100, "1/h"), definition(t, "new", 5, "1")}
 				m.cfg.LimitsVersion = version
 				time.Sleep(time.Hour)
@@ -291,6 +307,9 @@ func TestAStoreThatHangsDelaysReadinessOnly(t *testing.T) {
 		if ok, why := m.Ready(); ok || why != "restoring: 0 of 65 segments" {
 			t.Errorf("%v: %q", ok, why)
 		}
+		if m.settled.Load() {
+			t.Error("the file counts before the past is known")
+		}
 		m.take("slow", "bob", 1)
 		if err := m.Snapshot(t.Context()); err == nil || !strings.Contains(err.Error(), "restoring") {
 			t.Errorf("a snapshot during restore: %v", err)
@@ -338,21 +357,24 @@ func TestRestartsNeverRunAheadOfTheWall(t *testing.T) {
 		time.Sleep(15 * time.Second)
 		check("no fault", 14*time.Second)
 
-		ms[2].kill() // one falls; two go on
+		kill(ms[2]) // one falls; two go on
 		time.Sleep(9 * time.Minute)
 		ms[2].start()
 		time.Sleep(time.Minute)
 		lived := time.Since(began) * 2 / 3 // what the share clock runs at meanwhile
 		check("one was down", lived)
+		for _, m := range ms { // the share clock has missed a third of those minutes, and nobody makes up for it
+			if r := time.Duration(m.refill.reading(crdt.Share) - zero[crdt.Share]); r > time.Since(began)-2*time.Minute {
+				t.Errorf("%s's share clock has run %v in %v", m.cfg.Node, r, time.Since(began))
+			}
+		}
 		for _, m := range ms {
 			m.expect("one was down", "hourly", "alice", time.Since(began).Hours()*100, 1)
 		}
 
 		time.Sleep(15 * time.Second)
 		before := ms[0].refill.readings()
-		for _, m := range ms { // all fall
-			m.kill()
-		}
+		kill(ms...)
 		time.Sleep(time.Hour)
 		for _, m := range ms {
 			m.run()
