@@ -50,10 +50,12 @@ run() {
 	go run gotest.tools/gotestsum@v1.13.0 --format pkgname --hide-summary skipped --jsonfile "$log/$SECONDS" \
 		-- -count=1 -timeout 9m "$@" || status=$?
 }
-# Everything with the race detector. It makes the simulation ten times slower: a few seeds
-# with it, all seeds and stories without. Real processes come last, with the machine to themselves.
+# Everything with the race detector. It makes the simulation ten times slower, and floods: a few
+# seeds and keys with it, all of them without. Real processes come last, with the machine to
+# themselves.
 run 'test, with the race detector' -race $(go list ./... | grep -vE 'testnet/(process|sim)$')
 run 'simulation, with the race detector' -race -run 'TestSimulation$' ./testnet/sim -seeds 4
+run 'millions of keys' -run 'Flood|Million' ./node
 run 'simulation, all seeds and stories' ./testnet/sim
 run 'real processes' -parallel 4 ./testnet/process
 
