@@ -17,6 +17,9 @@ import (
 // time that passed: not if all start at once, nor one after another, nor if some never stopped.
 // (Why not merely "no peer answers"? In a cluster that starts as a whole peers always answer.)
 //
+// A member behind a cut, alone, takes its cluster for one that was down. On the share clock it
+// pays its own part then, which is nobody else's; the quorum clock it cannot move.
+//
 // What is on no disk costs refill, and never grants any: no snapshot, a wall clock that went
 // back, a majority that comes too late. A wall clock that is far ahead is worth no more than
 // the longest time that any bucket is kept.
@@ -69,7 +72,7 @@ func (r *refill) owe(now time.Time, most time.Duration, v *gossip.View, lease, d
 		return
 	}
 	p.elapsed = min(p.began.Sub(p.at), most)
-	if p.elapsed <= 0 || !alone && p.elapsed < 4*lease { // a crash so short is still being covered
+	if p.elapsed <= 0 || len(v.Members) > 1 && p.elapsed < 4*lease { // a restart so quick others may live through, unheard or still covering
 		return
 	}
 	p.from, p.until = now, now.Add(arrearsFor)
