@@ -254,17 +254,22 @@ func TestAnEmptyDiskIsFilledFromASharedStore(t *testing.T) {
 		for i := range 300 {
 			m.take("hourly", fmt.Sprint("key-", i), int64(1+i))
 		}
+		time.Sleep(10 * time.Minute)
+		m.take("hourly", "late", 500)
 		m.stop()
 		time.Sleep(36 * time.Second)
 		other := newLife(t, net, 1, t.TempDir())
 		other.cfg.stores = &stores{primary: shared, shared: true}
 		other.start()
 		for i := range 300 {
-			other.expect("restored", "hourly", fmt.Sprint("key-", i), math.Min(1000, float64(1000-i)), 1)
+			other.expect("restored", "hourly", fmt.Sprint("key-", i), math.Min(1000, float64(1000-1-i)+17.8), 1)
 			if b, _ := other.Look("hourly", fmt.Sprint("key-", i)); len(b.Slots) != 1 || b.Slots[0].Taken != crdt.Milli(1+i)*crdt.Token {
 				t.Fatalf("%+v", b)
 			}
 		}
+		other.expect("restored", "hourly", "late", 501, 1)
+		time.Sleep(6 * time.Minute)
+		other.expect("on the clock that came with it", "hourly", "late", 511, 1)
 		other.stop()
 	})
 }

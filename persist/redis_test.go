@@ -397,7 +397,7 @@ func TestEveryMistakeIsToldWithAdviceAndWithoutThePassword(t *testing.T) {
 		{"wrong password", "redis://:wrong-" + secret + "@" + locked.Addr, false, persist.Denied, "check user and password"},
 		{"wrong user", "redis://someone:" + secret + "@" + locked.Addr, false, persist.Denied, "check user and password"},
 		{"plain text to TLS", "redis://:" + secret + "@" + encrypted.Addr, false, persist.Misconfigured, "rediss://"},
-		{"TLS to plain text", "rediss://:" + secret + "@" + plain.Addr, false, persist.Misconfigured, "redis:// instead"},
+		{"TLS to plain text", "rediss://:" + secret + "@" + plain.Addr + "?dial_timeout=1s&read_timeout=1s", false, persist.Misconfigured, "redis:// instead"},
 		{"an authority unknown here", encrypted.URL(), false, persist.Misconfigured, "SSL_CERT_FILE"},
 		{"nobody there", "redis://:" + secret + "@127.0.0.1:1", false, persist.Failed, "is Redis running"},
 		{"no such name", "redis://:" + secret + "@redis.invalid", false, persist.Failed, "is the address"},
@@ -405,8 +405,8 @@ func TestEveryMistakeIsToldWithAdviceAndWithoutThePassword(t *testing.T) {
 		{"a single server as cluster", "redis://" + plain.Addr, true, persist.Misconfigured, "cluster: false"},
 	} {
 		t.Run(c.what, func(t *testing.T) {
-			r := openRedis(t, c.url+"?read_timeout=1s", c.cluster)
-			expectWithin(t, 4*time.Second, func() error { return r.Put(t.Context(), []persist.Value{value("k", 1, "x")}) }, c.kind, c.advice)
+			r := openRedis(t, c.url, c.cluster)
+			expectWithin(t, 12*time.Second, func() error { return r.Put(t.Context(), []persist.Value{value("k", 1, "x")}) }, c.kind, c.advice)
 			_, err := r.List(t.Context(), "")
 			expect(t, err, c.kind, c.advice)
 			expect(t, r.Get(t.Context(), []persist.Entry{{Key: "k"}}, func(persist.Value) error { return nil }), c.kind, c.advice)
