@@ -32,8 +32,9 @@ type set struct {
 	change      uint64 // of the state before the Pack; the set has all up to it
 	first, last uint64 // sequences of its parts; 0: there are none
 	parts       []int
-	at          time.Time // acknowledged
-	empty       bool      // one part without payload, over what was there before
+	lent        map[int]uint64 // parts that fallback alone has, and their sequences; of cover only
+	at          time.Time      // acknowledged
+	empty       bool           // one part without payload, over what was there before
 }
 
 // expiring says whether the set must be written again, lest the store drop it.

@@ -34,6 +34,7 @@ type target struct {
 	failing error             // of the newest Put; nil: it succeeded
 	next    time.Time         // no Put before; own back-off
 	until   time.Time         // no call before; the store's own word
+	paused  error             // why
 	rest    *backoff.ExponentialBackOff
 	read    bool // shown everything since the start
 }
@@ -60,6 +61,17 @@ func (t *target) ready(now time.Time, asked bool) bool {
 	return t != nil && !now.Before(t.until) && (asked || !now.Before(t.next))
 }
 
+// trouble is why nothing can be written to the store, as far as that is known.
+func (t *target) trouble(now time.Time) error {
+	switch {
+	case t == nil:
+		return nil
+	case t.failing == nil && now.Before(t.until):
+		return t.paused // since it was read
+	}
+	return t.failing
+}
+
 // call is one call of a store: bounded, measured, shown.
 func (h *Hybrid) call(ctx context.Context, r role, op string, f func(context.Context, Store) error) error {
 	t := h.targets[r]
@@ -73,7 +85,7 @@ func (h *Hybrid) call(ctx context.Context, r role, op string, f func(context.Con
 	})
 	var e *Error
 	if errors.As(err, &e) && e.Until.After(t.until) {
-		t.until = e.Until
+		t.until, t.paused = e.Until, e
 	}
 	return err
 }
@@ -95,7 +107,7 @@ func (h *Hybrid) fared(r role, err error) {
 	if err == nil {
 		if t.failing != nil {
 			h.log.Info("persist: store works again", "store", t.store.Name())
-			if r == primary {
+			if r != disk { // and what did it lose?
 				h.reconcileBy(time.Now().Add(jitter(5 * time.Second)))
 			}
 		}
@@ -103,12 +115,14 @@ func (h *Hybrid) fared(r role, err error) {
 		t.rest.Reset()
 		return
 	}
-	rest := t.rest.NextBackOff()
-	switch KindOf(err) {
-	case Denied, Misconfigured:
-		rest = max(rest, alarmedRest)
+	if now := time.Now(); !now.Before(t.next) { // else an operator asked before its time: no reason to wait longer
+		rest := t.rest.NextBackOff()
+		switch KindOf(err) {
+		case Denied, Misconfigured:
+			rest = max(rest, alarmedRest)
+		}
+		t.next = now.Add(rest)
 	}
-	t.next = time.Now().Add(rest)
 	if t.failing == nil || KindOf(t.failing) != KindOf(err) {
 		h.log.Warn("persist: store fails; its segments wait or go elsewhere", "store", t.store.Name(),
 			"kind", KindOf(err).String(), "error", err)

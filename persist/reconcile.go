@@ -49,10 +49,11 @@ func (h *Hybrid) reconcileStore(ctx context.Context, r role) (adopted bool, err 
 		return false, err
 	}
 	h.forget(r, listed)
+	lost := h.lost(r, listed, begin)
 	if err = h.fetch(ctx, r, h.unjoined(r, listed, begin)); err != nil {
-		return false, err
+		return lost, err
 	}
-	adopted = h.adopt(r, listed)
+	adopted = h.adopt(r, listed) || lost
 	return adopted, h.clear(ctx, r, listed, begin)
 }
 

@@ -132,10 +132,7 @@ func (h *Hybrid) concluded() error {
 	if unstored == 0 {
 		return nil
 	}
-	why := h.targets[primary].failing
-	if t := h.targets[fallback]; t != nil {
-		why = errors.Join(why, t.failing)
-	}
+	why := errors.Join(h.targets[primary].trouble(now), h.targets[fallback].trouble(now))
 	if why == nil {
 		why = errors.New("the stores refused these")
 	}

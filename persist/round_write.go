@@ -138,7 +138,7 @@ func (h *Hybrid) shared(ctx context.Context, r role) (context.Context, context.C
 func (h *Hybrid) settle(j *job) {
 	s, now := &h.segments[j.segment], time.Now()
 	made := set{change: j.change, at: now}
-	between := true
+	between, lent := true, map[int]uint64{}
 	for i := range j.pieces {
 		p := &j.pieces[i]
 		key, _ := ParseKey(p.value.Key)
@@ -149,6 +149,7 @@ func (h *Hybrid) settle(j *job) {
 		between = between && (p.acked[primary] || p.acked[fallback])
 		if p.acked[fallback] {
 			s.fallen = max(s.fallen, p.sequence)
+			lent[key.Part] = p.sequence
 		}
 		if p.failed[primary] != nil && KindOf(p.failed[primary]) == Unknown {
 			s.burn(key.Part, now.Add(abandonedFor))
@@ -162,6 +163,7 @@ func (h *Hybrid) settle(j *job) {
 		}
 	}
 	if between && (j.wanted[primary] || j.wanted[fallback]) {
+		made.lent = lent
 		s.cover = made
 	}
 }

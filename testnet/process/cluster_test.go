@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-var long = flag.Bool("long", false, "also run what takes minutes: the 90 s cuts")
+var long = flag.Bool("long", false, "also run what takes minutes: the 90 s cuts, and outages of a minute")
 
 func TestMain(m *testing.M) {
 	flag.Parse()

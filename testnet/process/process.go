@@ -271,6 +271,23 @@ func (n *Node) signal(s syscall.Signal) { syscall.Kill(-n.cmd.Process.Pid, s) }
 // Kill kills with SIGKILL and waits.
 func (n *Node) Kill() { n.signal(syscall.SIGKILL); <-n.done; n.logs.Close() }
 
+// Wipe empties the data directory of a node that does not run; its log stays.
+func (n *Node) Wipe() {
+	n.t.Helper()
+	held, err := os.ReadDir(n.Dir)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	for _, e := range held {
+		if e.Name() == "log" {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(n.Dir, e.Name())); err != nil {
+			n.t.Fatal(err)
+		}
+	}
+}
+
 // Stop stops with SIGTERM, waits, and returns how the process ended.
 func (n *Node) Stop() error {
 	n.signal(syscall.SIGTERM)
