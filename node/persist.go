@@ -172,9 +172,7 @@ func (k *keeper) restore(ctx context.Context) {
 	defer k.restored.Store(true)
 	ctx, cancel := context.WithTimeout(ctx, restoreLimit)
 	defer cancel()
-	if _, err := k.hybrid.Restore(ctx); err != nil && !errors.Is(ctx.Err(), context.Canceled) {
-		k.n.log.Warn("not everything was restored; the stores are read further while the node serves", "err", err)
-	}
+	k.hybrid.Restore(ctx) // it logs what it did not read, and Run reads on
 }
 
 // conclude judges what had to wait for the first sync. In company that takes until it is known
@@ -201,7 +199,7 @@ func (k *keeper) last(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastSnapshot)
 	defer cancel()
 	if err := k.hybrid.Snapshot(ctx); err != nil {
-		k.n.log.Error("last snapshot failed: what changed since the one before lives in peers only", "err", err)
+		k.n.log.Error("last snapshot incomplete: what it lacks is known to peers, or to this node's disk, only", "err", err)
 	}
 }
 

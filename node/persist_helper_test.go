@@ -2,6 +2,8 @@ package node
 
 import (
 	"context"
+	"io"
+	"log/slog"
 	"strings"
 	"sync"
 	"time"
@@ -126,3 +128,5 @@ func (m *memStore) Delete(ctx context.Context, keys []persist.Entry) error {
 	}
 	return nil
 }
+
+func textLogger(w io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler(w, nil)) }

@@ -70,7 +70,8 @@ type segments struct {
 	past   past
 }
 
-// Changes numbers what has changed since the last call.
+// Changes numbers what has changed since the last call. What gossip drains between two calls
+// may be numbered by both: a write too many, and none too few.
 func (g *segments) Changes(dst []uint64) []uint64 {
 	set := g.n.dirtySegments()
 	if force := g.n.force.Load().set; force != g.set {
@@ -124,16 +125,19 @@ var segmentSpecNames = func() (names [segmentCount]string) {
 	return names
 }()
 
-// reachableOwner is owner among the reachable members and this node.
-func reachableOwner(v *gossip.View, a *authority, key string) string {
-	best, name := keyHash(v.Self, key), v.Self
+// reachableOwner is the owner by rendezvous among the reachable members and this node. (Not by
+// keyHash: of its scores one node may win half of all.)
+func reachableOwner(v *gossip.View, a *authority, segment string) string {
+	key := xxhash.Sum64String(segment)
+	score := func(node string) uint64 { return mix(xxhash.Sum64String(node), key) }
+	best, name := score(v.Self), v.Self
 	for i := range min(len(v.Members), maxMembers) {
 		m := &v.Members[i]
 		if m.Node == v.Self || !a.reach.has(i) {
 			continue
 		}
-		if score := keyHash(m.Node, key); score > best || score == best && m.Node > name {
-			best, name = score, m.Node
+		if s := score(m.Node); s > best || s == best && m.Node > name {
+			best, name = s, m.Node
 		}
 	}
 	return name
@@ -144,7 +148,10 @@ func reachableOwner(v *gossip.View, a *authority, key string) string {
 // gone only on the word of a member that is reachable: the same node's newer one, or everybody
 // for one that left.
 func (n *Node) mayWrite(node string, incarnation uint64) bool {
-	v, a := n.gossip.View(), n.refill.state.Load()
+	return n.mayWriteIn(n.gossip.View(), n.refill.state.Load(), node, incarnation)
+}
+
+func (n *Node) mayWriteIn(v *gossip.View, a *authority, node string, incarnation uint64) bool {
 	if node == n.cfg.Node {
 		return incarnation == uint64(n.writer)
 	}

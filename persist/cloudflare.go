@@ -48,6 +48,7 @@ type Cloudflare struct {
 	budget    *budget
 	gate      gate
 	breaker   *gobreaker.CircuitBreaker[answer]
+	getBytes  int // maxGetBytes, but in tests
 }
 
 const (
@@ -83,6 +84,7 @@ func NewCloudflare(cfg CloudflareConfig) (*Cloudflare, error) {
 		token:     cfg.Token,
 		client:    &client,
 		budget:    newBudget(cfg.Members),
+		getBytes:  maxGetBytes,
 	}
 	c.api = kv.NewNamespaceService(
 		option.WithBaseURL(strings.TrimSuffix(cmp.Or(cfg.BaseURL, cloudflareURL), "/")+"/"),

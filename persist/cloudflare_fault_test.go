@@ -107,7 +107,7 @@ func paused(t *testing.T, server *kv.Server, e *Error, call func() error) {
 		t.Errorf("%s: paused, got %v for %d requests", e.Op, err, server.Stats().Total()-before)
 	}
 	server.Heal()
-	time.Sleep(1)
+	time.Sleep(time.Nanosecond)
 	if err := call(); err != nil {
 		t.Errorf("%s: after the pause: %v", e.Op, err)
 	}
@@ -285,4 +285,21 @@ func TestSlowProbes(t *testing.T) {
 			t.Errorf("pauses %v, want %v", got, want)
 		}
 	})
+}
+
+// A redirected put would become a get, whose answer is a success of something else.
+func TestARedirectIsNotFollowed(t *testing.T) {
+	asked := 0
+	c := clientOf(t, roundTrip(func(r *http.Request) (*http.Response, error) {
+		asked++
+		if r.Method == http.MethodPut {
+			res := respond(r, http.StatusFound, "")
+			res.Header.Set("Location", "https://kv.example/elsewhere")
+			return res, nil
+		}
+		return respond(r, http.StatusOK, `{"success":true}`), nil
+	}), nil)
+	if err := c.Put(t.Context(), values(1, 10)); KindOf(err) != Misconfigured || asked != 1 {
+		t.Errorf("got %v for %d requests", err, asked)
+	}
 }

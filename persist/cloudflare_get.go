@@ -22,7 +22,7 @@ func (c *Cloudflare) Get(ctx context.Context, keys []Entry, each func(Value) err
 		return base64.StdEncoding.EncodedLen(size) + 6*len(e.Key) + pairBytes
 	}
 	name := func(e Entry) string { return e.Key }
-	return inGroups(groups(keys, weigh, maxGetKeys, maxGetBytes), name, map[string]*Error{}, getSplits, func(group []Entry) (map[string]*Error, error) {
+	return inGroups(groups(keys, weigh, maxGetKeys, c.getBytes), name, map[string]*Error{}, getSplits, func(group []Entry) (map[string]*Error, error) {
 		size := 0
 		for _, e := range group {
 			size += weigh(e)

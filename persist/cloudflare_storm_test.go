@@ -86,11 +86,11 @@ func TestOneTryAtATime(t *testing.T) {
 // Whatever is asked, and whatever fails, no five minutes see more requests than the burst and
 // the rate allow, in all members together.
 func TestTheBudgetHolds(t *testing.T) {
-	for _, members := range []int{1, 3, 16} {
+	for _, members := range []int{1, 16} {
 		synctest.Test(t, func(t *testing.T) {
 			server := kv.New(kv.Config{Token: secret, Quota: 1200})
 			server.Fault(kv.Fault{Kind: kv.Failure, Rate: 0.3}) // repetitions count too
-			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), 11*time.Minute)
 			defer cancel()
 			var callers sync.WaitGroup
 			for range members {
@@ -102,7 +102,7 @@ func TestTheBudgetHolds(t *testing.T) {
 								t.Errorf("%d members: %v", members, err)
 							}
 							if _, err := c.List(ctx, ""); err != nil {
-								time.Sleep(200 * time.Millisecond)
+								time.Sleep(time.Second)
 							}
 						}
 					})
@@ -119,8 +119,8 @@ func TestTheBudgetHolds(t *testing.T) {
 					t.Fatalf("%d members: %v requests within %.1f s", members, n, window)
 				}
 			}
-			if len(log) < 20*60*callsPerSecond*8/10 {
-				t.Errorf("%d members: only %d requests in 20 minutes: the test tests nothing", members, len(log))
+			if len(log) < 11*60*callsPerSecond*8/10 {
+				t.Errorf("%d members: only %d requests in 11 minutes: the test tests nothing", members, len(log))
 			}
 		})
 	}

@@ -91,7 +91,7 @@ func TestWhatIsPutIsGot(t *testing.T) {
 	all[1].Data = []byte{0xff, 0xfe, 0, 0xc3, 0x28}
 	all[2].Key, all[2].Version = `a/ü"<&>\%2F?#`, 1<<64-1
 	all[3].Key, all[3].Version = strings.Repeat("k", 512), 1<<53+1
-	all[4].Data = bytes.Repeat([]byte("x"), 4<<20)
+	all[4].Data = bytes.Repeat([]byte("x"), 1<<20)
 	if err := c.Put(t.Context(), all); err != nil {
 		t.Fatal(err)
 	}
@@ -152,26 +152,51 @@ func TestTenThousandKeys(t *testing.T) {
 	})
 }
 
-// Sixty megabytes go as two puts of less than fifty, and come in answers of less than twenty,
-// whether their sizes are known or not.
+// What is too large for one answer comes in several, whether the sizes are known or not.
 func TestLargeSnapshotsAreCut(t *testing.T) {
-	c, server := standIn(t, kv.Config{})
-	all := values(15, 4<<20)
+	c, server := standIn(t, kv.Config{AnswerLimit: 25 << 10})
+	c.getBytes = 20 << 10
+	all := values(5, 4<<10)
 	if err := c.Put(t.Context(), all); err != nil {
 		t.Fatal(err)
 	}
-	if n := server.Stats().Calls["put"]; n != 2 {
-		t.Errorf("%d puts, want 2", n)
-	}
 	same(t, mustGet(t, c, entries(all)), all)
-	if n := server.Stats().Calls["get"]; n != 5 {
-		t.Errorf("%d gets for sizes that are known, want 5", n)
+	if n := server.Stats().Calls["get"]; n != 2 {
+		t.Errorf("%d gets for sizes that are known, want 2", n)
 	}
-	blind := entries(all[:6])
+	blind := entries(all)
 	for i := range blind {
-		blind[i].Size = 0
+		blind[i].Size = 1 // of an older version
 	}
-	same(t, mustGet(t, c, blind), all[:6]) // 413, halved until it fits
+	same(t, mustGet(t, c, blind), all) // 413, halved until it fits
+	if n := server.Stats().Calls["get"]; n != 5 {
+		t.Errorf("%d gets for sizes that are not known, want 3", n-2)
+	}
+}
+
+// Groups hold everything once, in order, and neither too many nor too much.
+func TestGroups(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 1))
+	for range 1000 {
+		items := make([]int, rng.IntN(50))
+		for i := range items {
+			items[i] = rng.IntN(120) // some are heavier than a group may be
+		}
+		var joined []int
+		for _, group := range groups(items, func(n int) int { return n }, 7, 100) {
+			sum := 0
+			for _, n := range group {
+				sum += n
+			}
+			if len(group) == 0 || len(group) > 7 || sum > 100 && len(group) > 1 {
+				t.Fatalf("%v has the group %v", items, group)
+			}
+			joined = append(joined, group...)
+		}
+		if !slices.Equal(joined, items) {
+			t.Fatalf("%v became %v", items, joined)
+		}
+	}
 }
 
 func TestATimeToLiveIsAtLeastAMinute(t *testing.T) {

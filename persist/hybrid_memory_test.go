@@ -19,7 +19,7 @@ type memory struct {
 	calls   map[string]int
 	written [][]string // keys of each put that was acknowledged, whole or in part
 	fault   func(op string, keys int) fault
-	stale   func(key string) time.Duration // how old a read is, up to lag; nil: all of it
+	stale   func(op string) time.Duration // how old a read is, up to lag; nil: all of it
 }
 
 // moment is what was under a key from a time on.
@@ -141,10 +141,10 @@ func (m *memory) at(key string, when time.Time) (found moment) {
 }
 
 // see is what a reader is shown.
-func (m *memory) see(key string) moment {
+func (m *memory) see(op, key string) moment {
 	age := m.lag
 	if m.stale != nil {
-		age = m.stale(key)
+		age = m.stale(op)
 	}
 	return m.at(key, time.Now().Add(-age))
 }
@@ -155,7 +155,7 @@ func (m *memory) Get(ctx context.Context, keys []Entry, each func(Value) error) 
 	}
 	for _, e := range keys {
 		m.mu.Lock()
-		found := m.see(e.Key)
+		found := m.see("get", e.Key)
 		m.mu.Unlock()
 		if found.there {
 			if err := each(found.value); err != nil {
@@ -173,7 +173,7 @@ func (m *memory) List(ctx context.Context, prefix string) (all []Entry, err erro
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for key := range m.history {
-		if found := m.see(key); found.there && strings.HasPrefix(key, prefix) {
+		if found := m.see("list", key); found.there && strings.HasPrefix(key, prefix) {
 			all = append(all, Entry{Key: key, Version: found.value.Version, Size: len(found.value.Data)})
 		}
 	}

@@ -47,6 +47,7 @@ func TestRedisKeepsTheLawsInACluster(t *testing.T) {
 	c := redis.StartCluster(t, 3, redis.Options{})
 	persist.StoreLaws(t, openRedis(t, c.URL(), true))
 	t.Run("3,000 keys", func(t *testing.T) { manyKeys(t, openRedis(t, c.URL(), true), 3000) })
+	t.Run("asked as a single server", func(t *testing.T) { withoutClusterMode(t, c) })
 	t.Run("one of three is dead", func(t *testing.T) { oneDead(t, c) })
 }
 
@@ -406,8 +407,7 @@ func TestEveryMistakeIsToldWithAdviceAndWithoutThePassword(t *testing.T) {
 	}
 }
 
-func TestAClusterNodeWithoutClusterModeIsToldSo(t *testing.T) {
-	c := redis.StartCluster(t, 3, redis.Options{})
+func withoutClusterMode(t *testing.T, c *redis.Cluster) {
 	r := openRedis(t, c.URL(), false)
 	var values []persist.Value
 	for i := range 20 {

@@ -82,6 +82,9 @@ func TestRestoreReadsOnUntilTheStoreHasShownItsNewest(t *testing.T) {
 			t.Errorf("after 75 s: %v", y.content())
 		}
 		time.Sleep(10 * time.Minute)
+		if y.joins != 3 {
+			t.Errorf("joined %d values, each version is joined once", y.joins)
+		}
 		if n := kv.count("list"); n > 16 {
 			t.Errorf("listed %d times in ten minutes", n)
 		}

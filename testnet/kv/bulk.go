@@ -144,7 +144,7 @@ func (s *Server) bulkGet(c call) reply {
 		values[key] = value
 	}
 	s.counted(len(ask.Keys))
-	if size > maxAnswer {
+	if size > s.cfg.AnswerLimit {
 		return failure(http.StatusRequestEntityTooLarge, 10000, "Total size of request exceeds the limit of 25MB")
 	}
 	return success(map[string]any{"values": values}, nil)

@@ -40,7 +40,9 @@ type Config struct {
 	Seed                      uint64        // of what Rate, Share and Stale draw
 	Lag                       time.Duration // how old a state readers see; 0: the newest
 	Stale                     float64       // 0–1, share of reads that see the old state; 0 is 1
-	EmptyPages                bool          // every page of a listing is preceded by an empty one with a cursor
+	// AnswerLimit is how many bytes of values a bulk get gives, else 413. 0: 25 MiB, as documented.
+	AnswerLimit int
+	EmptyPages  bool // every page of a listing is preceded by an empty one with a cursor
 	// Quota is how many calls five minutes take; the one beyond it, and all for five minutes
 	// after it, are answered 429 with code 971. 0: no limit.
 	Quota int
@@ -69,6 +71,9 @@ func New(cfg Config) *Server {
 		if *to == "" {
 			*to = fallback
 		}
+	}
+	if cfg.AnswerLimit == 0 {
+		cfg.AnswerLimit = maxAnswer
 	}
 	if cfg.Stale == 0 {
 		cfg.Stale = 1

@@ -53,6 +53,7 @@ func NewCluster(n int, o Options) (*Cluster, error) {
 			return nil, err
 		}
 		c.Servers = append(c.Servers, s)
+		o.trust = c.Servers[0]
 		const slots = 16384
 		if err := s.Do("CLUSTER", "ADDSLOTSRANGE", i*slots/n, (i+1)*slots/n-1); err != nil {
 			c.Close()
@@ -93,8 +94,8 @@ func (s *Server) busPort() string {
 	return "0"
 }
 
-// Wait waits until every server that answers sees all slots served by as many nodes as there
-// are, for 30 s at most.
+// Wait waits until every server sees all slots served by as many nodes as there are, for 30 s
+// at most.
 func (c *Cluster) Wait() error {
 	until := time.Now().Add(30 * time.Second)
 	for _, s := range c.Servers {
@@ -106,7 +107,7 @@ func (c *Cluster) Wait() error {
 				break
 			}
 			if time.Now().After(until) {
-				return fmt.Errorf("redis: no cluster within 30 s: %w\n%s", err, text)
+				return fmt.Errorf("redis: no cluster within 30 s: %v\n%s\n%s", err, text, s.Log())
 			}
 			time.Sleep(20 * time.Millisecond)
 		}

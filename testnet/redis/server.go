@@ -38,6 +38,8 @@ type Options struct {
 	MaxMemory string // such as "4mb"; what does not fit is refused
 	Args      []string
 	Dir       string // parent of the server's directory; "": the system's for temporary files
+
+	trust *Server // whose certificate to use; nil: an own one
 }
 
 // Server is one redis-server. What it acknowledged is in its append-only file, and is there
@@ -127,11 +129,14 @@ func (s *Server) serverArgs(port int) ([]string, error) {
 		"--save", "", "--appendonly", "yes", "--appendfsync", "everysec", "--auto-aof-rewrite-percentage", "0",
 	}
 	if s.TLS {
-		if err := s.makeCertificates(); err != nil {
+		from := s
+		if s.trust != nil {
+			from, s.CA = s.trust, s.trust.CA
+		} else if err := s.makeCertificates(); err != nil {
 			return nil, err
 		}
 		args = append(args, "--port", "0", "--tls-port", strconv.Itoa(port), "--tls-auth-clients", "no",
-			"--tls-cert-file", filepath.Join(s.dir, "cert.pem"), "--tls-key-file", filepath.Join(s.dir, "key.pem"),
+			"--tls-cert-file", filepath.Join(from.dir, "cert.pem"), "--tls-key-file", filepath.Join(from.dir, "key.pem"),
 			"--tls-ca-cert-file", s.CA)
 	} else {
 		args = append(args, "--port", strconv.Itoa(port))
@@ -168,9 +173,12 @@ func (s *Server) launch() error {
 	s.client = goredis.NewClient(s.options())
 	until := time.Now().Add(10 * time.Second)
 	for {
-		err := s.Do("PING")
+		conn, err := net.DialTimeout("tcp", s.Addr, time.Second) // the client would log what it cannot dial
 		if err == nil {
-			return nil
+			conn.Close()
+			if err = s.Do("PING"); err == nil {
+				return nil
+			}
 		}
 		select {
 		case <-s.done:
