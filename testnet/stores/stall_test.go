@@ -3,15 +3,19 @@ package stores
 import (
 	"flag"
 	"fmt"
+	"os"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/openclaw/edge/node"
 	"github.com/openclaw/edge/testnet/kv"
 )
 
 var (
-	phase = flag.Duration("phase", time.Second, "how long takes are measured in each kind of outage; more than the default: 200,000 buckets instead of 20,000")
+	phase   = flag.Duration("phase", time.Second, "how long takes are measured in each kind of outage")
+	buckets = flag.Int("buckets", 20_000, "that each node of TestTakesNeverWaitForAStore holds and stores")
 	// stall is what no take may wait at p99; the ratio to the quiet one is in the log.
 	stall = 50 * time.Millisecond
 )
@@ -20,25 +24,24 @@ var (
 // every kind of outage comes and goes. The figures are in the log (-v).
 func TestTakesNeverWaitForAStore(t *testing.T) {
 	w := newWorld(t, kv.Config{})
-	keys := make([]string, 20_000)
-	if *phase > time.Second {
-		keys = make([]string, 200_000)
-	}
+	keys := make([]string, *buckets)
 	for i := range keys {
 		keys[i] = fmt.Sprintf("key-%012d", i)
 	}
 	all := members(t, 3, w.persist(time.Hour, 24*time.Hour))
 	start(t, all)
 	fill(t, all, keys)
+	alone := control(t, all[0], keys)
 	load := func(what string, quiet *latency) *latency {
 		t.Helper()
-		h := takes(t, all, keys, *phase)
+		before := busy()
+		h, c := takes(t, all, alone, keys, *phase)
 		ratio := ""
 		if quiet != nil {
 			ratio = fmt.Sprintf(", at p99 %.2f times the quiet", float64(h.at(0.99))/float64(quiet.at(0.99)))
 		}
 		s := all[0].Stats().Store
-		t.Logf("%-28s %v%s; edge-1: fallback %v, pending %d", what, h, ratio, s.FallbackActive, s.Pending)
+		t.Logf("%-25s %v%s; without stores p99 %v p99.9 %v; %s; fallback %v", what, h, ratio, c.at(0.99), c.at(0.999), busy().since(before), s.FallbackActive)
 		if h.at(0.99) > stall {
 			t.Errorf("%s: takes wait %v at p99", what, h.at(0.99))
 		}
@@ -129,20 +132,40 @@ func fill(t *testing.T, all []*member, keys []string) {
 	}
 }
 
-// takes are made by one client for each node, 200 in a row twenty times a second: so many that
-// the machine does something else as well.
-func takes(t *testing.T, all []*member, keys []string, lasts time.Duration) *latency {
+// control is a node that does not run, with the same buckets: what disturbs its takes is the
+// machine.
+func control(t *testing.T, like *member, keys []string) *node.Node {
 	t.Helper()
-	sum, mu, wg := &latency{}, sync.Mutex{}, sync.WaitGroup{}
+	cfg := like.cfg
+	cfg.Node, cfg.DataDir, cfg.Persist = "control", "", node.Persist{Backend: node.BackendNone}
+	n, err := node.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range keys {
+		n.Take("hourly", key, 1)
+	}
+	return n
+}
+
+// takes are made by one client for each node, 200 in a row twenty times a second: so many that
+// the machine does something else as well. Each is followed by one of the control node.
+func takes(t *testing.T, all []*member, alone *node.Node, keys []string, lasts time.Duration) (sum, control *latency) {
+	t.Helper()
+	sum, control = &latency{}, &latency{}
+	mu, wg := sync.Mutex{}, sync.WaitGroup{}
 	end := time.Now().Add(lasts)
 	for k, m := range all {
 		wg.Go(func() {
-			h := &latency{}
+			h, c := &latency{}, &latency{}
 			for i := k; time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 				for range 200 {
 					began := time.Now()
 					d, err := m.Take("hourly", keys[i%len(keys)], 1)
-					h.add(time.Since(began))
+					between := time.Now()
+					alone.Take("hourly", keys[i%len(keys)], 1)
+					h.add(between.Sub(began))
+					c.add(time.Since(between))
 					if err != nil || !d.Allowed {
 						t.Errorf("%s: %+v, %v", m.cfg.Node, d, err)
 						return
@@ -153,8 +176,36 @@ func takes(t *testing.T, all []*member, keys []string, lasts time.Duration) *lat
 			mu.Lock()
 			defer mu.Unlock()
 			sum.merge(h)
+			control.merge(c)
 		})
 	}
 	wg.Wait()
-	return sum
+	return sum, control
+}
+
+// usage is what the machine's processors did since it started, and this process.
+type usage struct {
+	at        time.Time
+	ours, all time.Duration
+}
+
+func busy() (u usage) {
+	u.at = time.Now()
+	var r syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &r) == nil {
+		u.ours = time.Duration(r.Utime.Nano() + r.Stime.Nano())
+	}
+	stat, err := os.ReadFile("/proc/stat") // Linux; elsewhere 0
+	if err != nil {
+		return u
+	}
+	var user, nice, system int64 // in hundredths of a second
+	fmt.Sscanf(string(stat), "cpu %d %d %d", &user, &nice, &system)
+	u.all = time.Duration(user+nice+system) * 10 * time.Millisecond
+	return u
+}
+
+func (u usage) since(before usage) string {
+	wall := u.at.Sub(before.at).Seconds()
+	return fmt.Sprintf("CPU %.1f, others' %.1f", (u.ours-before.ours).Seconds()/wall, max(0, (u.all-before.all-u.ours+before.ours).Seconds()/wall))
 }
