@@ -214,6 +214,7 @@ func (r *riot) massacre(wiped bool) {
 		for _, n := range r.town.nodes {
 			n.Eventually(90*time.Second, "has stored all", func() bool { return n.snapshotAfter(since) })
 		}
+		r.ledger.swift()
 		window += r.town.lag // a reader sees as much less
 	}
 	up, _ := r.town.split()

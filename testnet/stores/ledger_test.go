@@ -1,8 +1,10 @@
 package stores
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -117,6 +119,13 @@ func (l *ledger) slowUntil(at time.Time) {
 	l.slow = append(l.slow, at)
 }
 
+// swift: no store is slow any more.
+func (l *ledger) swift() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.slow = nil
+}
+
 // ended notes that a process is gone, and how long before that its takes may be unknown to all
 // others. A window beyond a gossip round goes by the rounds of the stores, which wait for a
 // KV that is slow.
@@ -189,22 +198,34 @@ func (l *ledger) lost(taken map[string]float64) (lost, allowed map[string]float6
 	return lost, allowed
 }
 
-// age is how long before its node's end the oldest take was admitted that must be among the lost:
-// the newest ones go first.
+// age is how long before its node's end the oldest of the lost takes was admitted, at least: as
+// if those nearest to an end were lost.
 func (l *ledger) age(lost map[string]float64) (oldest time.Duration) {
-	for key, v := range lost {
-		for i := len(l.takes) - 1; i >= 0 && v > 0; i-- {
-			e := l.takes[i]
-			if e.key != key {
-				continue
+	type take struct {
+		age  time.Duration
+		cost float64
+	}
+	near := map[string][]take{}
+	for _, e := range l.takes {
+		if lost[e.key] <= 0 {
+			continue
+		}
+		for _, end := range l.ends { // in order
+			if end.node == e.node && e.at.Before(end.at) {
+				near[e.key] = append(near[e.key], take{end.at.Sub(e.at), e.cost})
+				break
 			}
-			for _, end := range l.ends {
-				if end.node == e.node && e.at.Before(end.at) {
-					v -= e.cost
-					oldest = max(oldest, end.at.Sub(e.at))
-					break
-				}
+		}
+	}
+	for key, takes := range near {
+		slices.SortFunc(takes, func(a, b take) int { return cmp.Compare(a.age, b.age) })
+		v := lost[key]
+		for _, t := range takes {
+			if v < 1 {
+				break
 			}
+			v -= t.cost
+			oldest = max(oldest, t.age)
 		}
 	}
 	return oldest
