@@ -267,12 +267,12 @@ func (n *Node) settle() {
 		s.mu.Unlock()
 	}
 	n.remake(func(l *Limit) { l.offered, l.since = 0, n.refill.reading(l.Policy) })
-	n.settled.Store(true)
-	close(n.over)
 	alone := len(n.gossip.View().Members) <= 1 && n.heirs <= 1
 	if err := n.propose(alone); err != nil {
 		n.log.Error("limits of the file not proposed", "err", err)
 	}
+	n.settled.Store(true) // last: who sees a ready node finds the limits that it is to have
+	close(n.over)
 }
 
 // onlyOurs tells whether no other writer has a slot in the bucket: no peer has sent it.
