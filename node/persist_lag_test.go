@@ -25,8 +25,8 @@ var (
 
 const (
 	kvShows = 60 * time.Second // how old a state the KV of these tests shows, of absent keys too
-	// reads is how long after a start a store is read again, with the interval of the readings.
-	reads = 150 * time.Second
+	// reads is when, after a start, KV has shown what was there before and has been read again.
+	reads = kvShows + 15*time.Second + 10*time.Second
 )
 
 // lagging is a life whose snapshots go to a KV that lags, and to a disk if it has one.
@@ -191,6 +191,7 @@ func lagStory(t *testing.T, net *memnet.Network, seed uint64) {
 	floor, given := map[string]int64{}, map[string]int64{}
 	check := func(what string) {
 		t.Helper()
+		server.Heal()
 		for _, m := range ms {
 			if !m.up {
 				m.begin()
@@ -199,7 +200,7 @@ func lagStory(t *testing.T, net *memnet.Network, seed uint64) {
 		for _, m := range ms {
 			m.ready()
 		}
-		time.Sleep(reads + 10*time.Second)
+		time.Sleep(reads)
 		for _, m := range ms {
 			for _, key := range keys {
 				if got := m.taken(key); got < floor[key] || got > given[key] {
@@ -211,7 +212,7 @@ func lagStory(t *testing.T, net *memnet.Network, seed uint64) {
 	for step := range 40 {
 		time.Sleep(time.Duration(rng.IntN(25)) * time.Second)
 		m := ms[rng.IntN(len(ms))]
-		switch do := rng.IntN(12); {
+		switch do := rng.IntN(13); {
 		case do < 3:
 			if !m.up {
 				continue
@@ -236,6 +237,9 @@ func lagStory(t *testing.T, net *memnet.Network, seed uint64) {
 			if !m.up {
 				m.begin()
 			}
+		case do < 12:
+			ops := []string{"put", "put", "delete", "get", "list", ""}
+			server.Fault(kv.Fault{Op: ops[rng.IntN(len(ops))], Kind: kv.Failure, For: kv.Duration(time.Duration(rng.IntN(200)) * time.Second)})
 		default:
 			if rng.IntN(3) == 0 {
 				check(fmt.Sprint("step ", step))
