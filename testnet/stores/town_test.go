@@ -37,9 +37,10 @@ type town struct {
 // citizen is a process that comes and goes. Its methods but take are the test's goroutine's.
 type citizen struct {
 	*process.Node
-	url   atomic.Pointer[string] // of the API; nil: down
-	ready atomic.Bool
-	up    bool
+	url    atomic.Pointer[string] // of the API; nil: down
+	ready  atomic.Bool
+	up     bool
+	starts []time.Time
 }
 
 const (
@@ -185,6 +186,7 @@ func (n *citizen) began() {
 	url := "http://" + n.HTTP
 	n.url.Store(&url)
 	n.up = true
+	n.starts = append(n.starts, time.Now())
 }
 
 func (n *citizen) gone() {
