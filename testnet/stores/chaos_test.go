@@ -30,6 +30,8 @@ const (
 	lostByAll = chaosEvery*11/10 + 6*time.Second
 	// A round that waits for a KV that does not answer is that much longer.
 	lostWaiting = 14 * time.Second
+	// Who is cut off goes by the old owners of segments for a lease.
+	settles = 4 * time.Second
 )
 
 // Random outages of both stores, kills, restarts and cuts, under load. Whenever all nodes were
@@ -50,9 +52,9 @@ func TestChaos(t *testing.T) {
 	for now := time.Now(); now.Before(end); now = time.Now() {
 		r.step()
 		time.Sleep(time.Duration(200+r.rng.IntN(2800)) * time.Millisecond)
-		if *chaos > time.Minute && r.rng.IntN(40) == 0 || r.did["step"] == 8 {
+		if *chaos > time.Minute && r.rng.IntN(30) == 0 || *chaos <= time.Minute && r.did["step"]%8 == 0 {
 			began := time.Now()
-			r.massacre(r.rng.IntN(2) == 0)
+			r.massacre()
 			end = end.Add(time.Since(began))
 		}
 	}
@@ -70,6 +72,8 @@ type riot struct {
 	ledger *ledger
 	did    map[string]int
 	events []string
+	// emptied: Redis came back empty, and what it alone held may not be anywhere else but in memory.
+	emptied bool
 }
 
 func (r *riot) note(what string) {
@@ -131,6 +135,7 @@ func (r *riot) breakRedis() {
 		if err := redis.Restart(empty); err != nil {
 			r.t.Fatal(err)
 		}
+		r.emptied = r.emptied || empty
 		r.note(fmt.Sprintf("redis killed and restarted: empty %v", empty))
 	}
 }
@@ -204,32 +209,67 @@ func (r *riot) mend() {
 	}
 }
 
-// massacre kills all nodes at once, under load. With wiped disks the stores alone are left: they
-// are given the time to be whole before.
-func (r *riot) massacre(wiped bool) {
-	window := lostByAll
-	if wiped {
-		r.healAll()
-		since := time.Now()
-		for _, n := range r.town.nodes {
-			n.Eventually(90*time.Second, "has stored all", func() bool { return n.snapshotAfter(since) })
+// massacre kills all nodes at once, under load, in one of three ways.
+func (r *riot) massacre() {
+	switch way := r.rng.IntN(3); {
+	case way == 1:
+		r.massacreHealed()
+	case way == 2 && !r.emptied:
+		r.massacreWiped()
+	default: // what the disks hold comes back, whatever the stores do
+		for _, n := range r.up() {
+			n.kill()
+			r.ledger.ended(n, lostByAll)
 		}
-		r.ledger.swift()
-		window += r.town.lag // a reader sees as much less
+		r.note("massacre: disks kept")
+		r.checkpoint("all were killed, disks kept")
 	}
-	up, _ := r.town.split()
+}
+
+// massacreHealed leaves the stores alone, which have had the time to become whole.
+func (r *riot) massacreHealed() {
+	r.healAll()
+	since := time.Now()
+	for _, n := range r.town.nodes {
+		n.Eventually(90*time.Second, "has stored all", func() bool { return n.storedSince(since) })
+	}
+	r.ledger.swift()
+	for _, n := range r.up() {
+		n.kill()
+		r.ledger.ended(n, lostByAll+r.town.lag) // a reader sees as much less
+	}
+	for _, n := range r.town.nodes {
+		n.wipe()
+	}
+	r.note("massacre: healed, wiped")
+	r.checkpoint("all were killed, healed before, disks wiped")
+}
+
+// massacreWiped goes by what the nodes say of their stores in the midst of it: what was admitted
+// before the newest snapshot is in one of them. Nodes that have not stored anything yet, or are
+// down, keep their disks.
+func (r *riot) massacreWiped() {
+	up := r.up()
+	said := map[*citizen]time.Time{}
+	for _, n := range up {
+		if at := n.stored(); at != nil {
+			said[n] = *at
+		}
+	}
 	for _, n := range up {
 		n.kill()
-		r.ledger.ended(n, window)
-	}
-	r.note(fmt.Sprintf("massacre: wiped %v", wiped))
-	for _, n := range r.town.nodes {
-		if wiped {
+		window := lostByAll
+		if at, ok := said[n]; ok {
+			window = time.Since(at) + lostByAll + settles
 			n.wipe()
 		}
+		r.ledger.ended(n, window)
 	}
-	r.checkpoint(fmt.Sprintf("all were killed, wiped %v", wiped))
+	r.note(fmt.Sprintf("massacre: wiped %d of %d", len(said), len(up)))
+	r.checkpoint(fmt.Sprintf("all were killed, %d of %d disks wiped", len(said), len(r.town.nodes)))
 }
+
+func (r *riot) up() []*citizen { up, _ := r.town.split(); return up }
 
 func (r *riot) healAll() {
 	r.town.kv.Heal()
@@ -254,6 +294,10 @@ func (r *riot) checkpoint(what string) {
 	r.town.whole(r.t)
 	r.ledger.compare(r.t, what, began)
 	r.note("checkpoint: " + what)
+	for _, n := range r.town.nodes {
+		n.Eventually(90*time.Second, "has all it owns in KV", n.nothingWaits)
+	}
+	r.emptied = false
 }
 
 // everythingIsStored: after a snapshot that every node acknowledged the stores alone bring

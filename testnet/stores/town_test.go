@@ -267,12 +267,28 @@ func (n *citizen) admin(method, path string, v any) bool {
 // snapshot asks for one: true when everything is stored.
 func (n *citizen) snapshot() bool { return n.admin("POST", "/-/snapshot", nil) }
 
-// snapshotAfter: a round that left nothing unstored ended after that time.
-func (n *citizen) snapshotAfter(at time.Time) bool {
-	var c struct {
-		Store struct {
-			Last *time.Time `json:"last_snapshot"`
-		} `json:"store"`
-	}
-	return n.Get("/v1/cluster", &c) && c.Store.Last != nil && c.Store.Last.After(at)
+type storeBody struct {
+	Store struct {
+		Active  bool       `json:"fallback_active"`
+		Pending int        `json:"pending_segments"`
+		Last    *time.Time `json:"last_snapshot"`
+	} `json:"store"`
+}
+
+// stored is when a round last left nothing unstored; nil: never.
+func (n *citizen) stored() *time.Time {
+	var c storeBody
+	n.Get("/v1/cluster", &c)
+	return c.Store.Last
+}
+
+func (n *citizen) storedSince(at time.Time) bool {
+	last := n.stored()
+	return last != nil && last.After(at)
+}
+
+// nothingWaits: all that this node owns is in KV.
+func (n *citizen) nothingWaits() bool {
+	var c storeBody
+	return n.Get("/v1/cluster", &c) && !c.Store.Active && c.Store.Pending == 0 && c.Store.Last != nil
 }
