@@ -25,8 +25,9 @@ type keeper struct {
 	hybrid    *persist.Hybrid
 	stores    stores
 	restored  atomic.Bool
-	rounds    atomic.Bool // what was restored is settled: there is something to snapshot
-	forgotten atomic.Bool // by the cluster: the past ends here
+	rounds    atomic.Bool   // what was restored is settled: there is something to snapshot
+	begun     chan struct{} // closed when rounds is set
+	forgotten atomic.Bool   // by the cluster: the past ends here
 	closing   sync.Once
 }
 
@@ -55,7 +56,7 @@ func (n *Node) openKeeper() (*keeper, error) {
 		n.log.Warn("nothing is persisted: what this node holds lives in memory and in its peers", "backend", n.cfg.Persist.Backend, "data_dir", n.cfg.DataDir)
 		return nil, nil
 	}
-	k := &keeper{n: n, segments: &segments{n: n}, stores: open}
+	k := &keeper{n: n, segments: &segments{n: n}, stores: open, begun: make(chan struct{})}
 	k.hybrid, err = persist.New(persist.Config{
 		Cluster: n.cfg.Cluster, Node: n.cfg.Node, Incarnation: uint64(n.writer), Segments: segmentSpecs(),
 		Primary: open.primary, Shared: open.shared, Fallback: open.fallback, Disk: open.disk,
@@ -162,6 +163,7 @@ func (k *keeper) run(ctx context.Context) {
 		return
 	}
 	k.rounds.Store(true)
+	close(k.begun)
 	if err := k.hybrid.Run(ctx); err != nil {
 		k.n.log.Error("snapshots have ended", "err", err)
 	}
@@ -211,17 +213,24 @@ func (k *keeper) progress() string {
 	return fmt.Sprintf("restoring: %d of %d segments", k.hybrid.Stats().Restored.Segments, segmentCount)
 }
 
-// Snapshot stores now what has changed. The error says why not all of it was.
+// Snapshot stores now what has changed. The error says why not all of it was. A node that is
+// ready may still have to judge what it restored, for some seconds: that is waited for.
 func (n *Node) Snapshot(ctx context.Context) error {
-	switch k := n.keeper.Load(); {
-	case k == nil:
+	k := n.keeper.Load()
+	if k == nil {
 		return errors.New("nothing is persisted here: set persist.kv.backend, or give the node a --data-dir")
-	case !k.rounds.Load():
-		_, why := n.Ready()
-		return fmt.Errorf("not yet: the node has not finished its start (%s); try again when /readyz answers 200", why)
-	default:
-		return k.hybrid.Snapshot(ctx)
 	}
+	if !k.rounds.Load() {
+		if ok, why := n.Ready(); !ok {
+			return fmt.Errorf("not yet: the node has not finished its start (%s); try again when /readyz answers 200", why)
+		}
+		select {
+		case <-k.begun:
+		case <-ctx.Done():
+			return fmt.Errorf("not yet: the node still judges what it has restored: %w", ctx.Err())
+		}
+	}
+	return k.hybrid.Snapshot(ctx)
 }
 
 // storeState is for GET /v1/cluster.

@@ -6,13 +6,15 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 began=$SECONDS
 
-# What the tests need besides Go: ip and nft for the namespaces, promtool for the metrics.
+# What the tests need besides Go: ip and nft for the namespaces, promtool for the metrics, Redis.
 install_missing() {
 	local packages=()
 	command -v ip >/dev/null || packages+=(iproute2)
 	command -v nft >/dev/null || packages+=(nftables)
 	command -v promtool >/dev/null || packages+=(prometheus)
 	command -v curl >/dev/null || packages+=(curl)
+	command -v redis-server >/dev/null || packages+=(redis-server)
+	command -v redis-sentinel >/dev/null || packages+=(redis-sentinel)
 	((${#packages[@]})) || return 0
 	if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then
 		echo "not installed: ${packages[*]}; some tests will be skipped" >&2
@@ -50,12 +52,14 @@ run() {
 	go run gotest.tools/gotestsum@v1.13.0 --format pkgname --hide-summary skipped --jsonfile "$log/$SECONDS" \
 		-- -count=1 -timeout 9m "$@" || status=$?
 }
-# Everything with the race detector. It makes the simulation ten times slower: a few seeds
-# with it, all seeds and stories without. Real processes come last, with the machine to themselves.
-run 'test, with the race detector' -race $(go list ./... | grep -vE 'testnet/(process|sim)$')
+# Everything with the race detector. It makes the simulation ten times slower, and floods: a few
+# seeds and keys with it, all of them without. Real processes come last, with the machine to
+# themselves.
+run 'test, with the race detector' -race $(go list ./... | grep -vE 'testnet/(process|sim|stores)$')
 run 'simulation, with the race detector' -race -run 'TestSimulation$' ./testnet/sim -seeds 4
+run 'millions of keys' -run 'Flood|Million' ./node
 run 'simulation, all seeds and stories' ./testnet/sim
-run 'real processes' -parallel 4 ./testnet/process
+run 'real processes' -parallel 4 -p 1 ./testnet/process ./testnet/stores
 
 # count ACTION: how many tests ended so.
 count() { cat "$log"/* | grep '"Test":' | grep -c "\"Action\":\"$1\"" || true; }

@@ -1,0 +1,198 @@
+// Package stores runs whole clusters against stores that fail: real nodes, a real
+// redis-server, and the stand-in for Cloudflare KV.
+//
+//	nodes ──HTTP──▶ testnet/kv       the first choice: faults are switched on it
+//	  └────RESP──▶ redis-server      the fallback: stopped, killed, emptied
+//
+// Everything is a test. What takes minutes waits for its flag:
+//
+//	go test ./testnet/stores -run TestTakesNeverWaitForAStore -v -phase 5s
+//	go test ./testnet/stores -run TestChaos -v -chaos 10m -seed 1
+//	go test ./testnet/stores -run TestALaggingStore -v
+package stores
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"log/slog"
+	"math/bits"
+	"net/http/httptest"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/openclaw/edge/crdt"
+	"github.com/openclaw/edge/node"
+	"github.com/openclaw/edge/testnet/kv"
+	"github.com/openclaw/edge/testnet/process"
+	"github.com/openclaw/edge/testnet/redis"
+)
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	os.Setenv(tokenEnv, token)
+	code := m.Run()
+	process.Cleanup()
+	os.Exit(code)
+}
+
+const (
+	tokenEnv = "TESTNET_STORES_TOKEN"
+	token    = "testnet-stores-token"
+)
+
+// world is the stores that a cluster shares.
+type world struct {
+	kv    *kv.Server
+	kvURL string // base_url
+	redis *redis.Server
+}
+
+func newWorld(t testing.TB, cfg kv.Config) *world {
+	t.Helper()
+	cfg.Token = token
+	w := &world{kv: kv.New(cfg), redis: redis.Start(t, redis.Options{})}
+	server := httptest.NewServer(w.kv)
+	t.Cleanup(func() { w.kv.Close(); server.CloseClientConnections(); server.Close() })
+	w.kvURL = server.URL + kv.BasePath
+	return w
+}
+
+func (w *world) persist(every, reconcile time.Duration) node.Persist {
+	return node.Persist{
+		SnapshotEvery: every, ReconcileEvery: reconcile, Backend: node.BackendCloudflare, AccountID: "account",
+		NamespaceID: "namespace", TokenEnv: tokenEnv, BaseURL: w.kvURL, RedisURL: node.Secret(w.redis.URL()),
+	}
+}
+
+// member is a node in this process.
+type member struct {
+	*node.Node
+	cfg  node.Config
+	log  *logBuffer
+	stop func()
+}
+
+type logBuffer struct {
+	mu sync.Mutex
+	b  []byte
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.b = append(l.b, p...)
+	return len(p), nil
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return string(l.b)
+}
+
+// members configures nodes on loopback, whose one limit hardly refills.
+func members(t testing.TB, count int, p node.Persist) (all []*member) {
+	t.Helper()
+	rate, err := crdt.ParseRate("100/h")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range count {
+		m := &member{cfg: node.DefaultConfig(), log: &logBuffer{}}
+		c := &m.cfg
+		c.Node, c.Gossip, c.NoListen, c.DataDir = fmt.Sprint("edge-", i+1), process.FreeAddr(t), true, t.TempDir()
+		c.Logger = slog.New(slog.NewTextHandler(m.log, &slog.HandlerOptions{Level: slog.LevelInfo}))
+		c.Limits = []crdt.Definition{{Name: "hourly", Capacity: 1_000_000 * crdt.Token, Rate: rate, MaxBuckets: 1_000_000, TTL: 24 * time.Hour}}
+		c.LimitsVersion, c.Persist = 1, p
+		if i > 0 {
+			c.Join = []string{all[0].cfg.Gossip}
+		}
+		all = append(all, m)
+	}
+	return all
+}
+
+// run starts the node, which need not be ready yet.
+func (m *member) run(t testing.TB) {
+	t.Helper()
+	n, err := node.New(m.cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- n.Run(ctx) }()
+	var once sync.Once
+	m.Node, m.stop = n, func() {
+		once.Do(func() {
+			cancel()
+			if err := <-done; err != nil {
+				t.Errorf("%s: %v", m.cfg.Node, err)
+			}
+		})
+	}
+	t.Cleanup(m.stop)
+}
+
+func start(t testing.TB, all []*member) {
+	t.Helper()
+	for _, m := range all {
+		m.run(t)
+	}
+	for _, m := range all {
+		eventually(t, time.Minute, m.cfg.Node+" is ready in a whole cluster", func() bool {
+			ok, _ := m.Ready()
+			return ok && m.Stats().AliveMembers == len(all)
+		})
+	}
+}
+
+func eventually(t testing.TB, within time.Duration, what string, ok func() bool) {
+	t.Helper()
+	for began := time.Now(); !ok(); time.Sleep(20 * time.Millisecond) {
+		if time.Since(began) > within {
+			t.Fatalf("not within %v: %s", within, what)
+		}
+	}
+}
+
+// latency is a histogram of durations: sixteen steps to each power of two.
+type latency struct {
+	counts [64 * 16]int
+	n      int
+	worst  time.Duration
+}
+
+func (h *latency) add(d time.Duration) {
+	v := uint64(max(d, 16))
+	e := bits.Len64(v) - 5
+	h.counts[e*16+int(v>>e)-16]++
+	h.n++
+	h.worst = max(h.worst, d)
+}
+
+func (h *latency) merge(o *latency) {
+	for i, c := range o.counts {
+		h.counts[i] += c
+	}
+	h.n += o.n
+	h.worst = max(h.worst, o.worst)
+}
+
+// at is the duration that a share of all did not exceed.
+func (h *latency) at(share float64) time.Duration {
+	rest := int(share * float64(h.n))
+	for i, c := range h.counts {
+		if rest -= c; rest < 0 {
+			return time.Duration((16 + i%16 + 1) << (i / 16))
+		}
+	}
+	return h.worst
+}
+
+func (h *latency) String() string {
+	return fmt.Sprintf("p50 %v p99 %v p99.9 %v worst %v of %d", h.at(0.5), h.at(0.99), h.at(0.999), h.worst, h.n)
+}
