@@ -17,6 +17,9 @@ import (
 // time that passed: not if all start at once, nor one after another, nor if some never stopped.
 // (Why not merely "no peer answers"? In a cluster that starts as a whole peers always answer.)
 //
+// A member behind a cut, alone, takes its cluster for one that was down. On the share clock it
+// pays its own part then, which is nobody else's; the quorum clock it cannot move.
+//
 // What is on no disk costs refill, and never grants any: no snapshot, a wall clock that went
 // back, a majority that comes too late. A wall clock that is far ahead is worth no more than
 // the longest time that any bucket is kept.
@@ -69,7 +72,7 @@ func (r *refill) owe(now time.Time, most time.Duration, v *gossip.View, lease, d
 		return
 	}
 	p.elapsed = min(p.began.Sub(p.at), most)
-	if p.elapsed <= 0 || !alone && p.elapsed < 4*lease { // a crash so short is still being covered
+	if p.elapsed <= 0 || len(v.Members) > 1 && p.elapsed < 4*lease { // a restart so quick others may live through, unheard or still covering
 		return
 	}
 	p.from, p.until = now, now.Add(arrearsFor)
@@ -95,7 +98,7 @@ func (r *refill) pay(now time.Time, v *gossip.View) {
 		return
 	}
 	share := crdt.Instant(p.elapsed) / crdt.Instant(max(1, len(v.Members)))
-	open := r.room(now, crdt.Open) + p.paid[crdt.Open]
+	open := r.room(now) + p.paid[crdt.Open]
 	if open < share/2 {
 		p.due = [crdt.Policies]bool{} // somebody ran
 		return
@@ -107,17 +110,16 @@ func (r *refill) pay(now time.Time, v *gossip.View) {
 			continue
 		}
 		p.due[i] = false
-		more := max(0, min(share, open, r.room(now, crdt.Policy(i))))
-		own[i] += more
-		p.paid[i] = more
+		p.paid[i] = min(share, open) // no clock grows by more than the open one
+		own[i] += p.paid[i]
 	}
 	r.clock.Join(v.Self, own)
 }
 
-// room is how far a clock is behind what it would be if time had been added all along. What
-// this node has paid already counts as grown: others' arrears, too.
-func (r *refill) room(now time.Time, p crdt.Policy) crdt.Instant {
-	grown := r.clock.Sum(p) - r.past.stored.Sum(p)
+// room is how far the open clock is behind what it would be if time had been added all along.
+// What was paid counts as grown, by others or by this node.
+func (r *refill) room(now time.Time) crdt.Instant {
+	grown := r.clock.Sum(crdt.Open) - r.past.stored.Sum(crdt.Open)
 	return crdt.Instant(r.past.elapsed) + crdt.Instant(now.Sub(r.past.began)) - grown
 }
 

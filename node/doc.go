@@ -1,5 +1,5 @@
 // Package node is one node of OpenClaw Edge: it holds the buckets of crdt, replicates them
-// over gossip, moves the refill clock, and answers HTTP.
+// over gossip, keeps them in stores, moves the refill clock, and answers HTTP.
 //
 //	HTTP (http_*.go)                             peers
 //	  │ Take, Credit, Look                         ▲ frames
@@ -7,7 +7,8 @@
 //	Node ─▶ table: 64 shards ◀─ drain, join ─▶ replica ◀─▶ gossip
 //	  │     (table.go)           dirty buckets  (state.go)    │ View, headers
 //	  │                                                       ▼
-//	  ├─ R ─▶ refill.shown ◀─── moves ─── refill daemon (refill.go, authority.go)
+//	  │     (segment*.go)   ◀─ pack, join ─▶ segments ◀─▶ persist.Hybrid (persist.go) ◀─▶ stores
+//	  ├─ R ─▶ refill.shown ◀─── moves ─── refill daemon (refill.go, authority.go, arrears.go)
 //	  └─────▶ limits in force ◀─ swaps ── file, SIGHUP, the cluster's set (limits.go)
 //
 // Who owns what. A bucket belongs to its shard's lock, which is never held across I/O or a
@@ -32,6 +33,10 @@
 //     twice; a longer sleep is paid 100 ms.
 //   - The set of limits is item 0 of the replicated state, kept on disk with the clock: one
 //     mechanism carries, orders and repairs it, and a restart behind a cut resets no bucket.
+//   - What time a cluster that was down is owed, its open clock says, not the absence of peers:
+//     nodes that start together always have some (arrears.go).
+//   - Who starts alone obeys its file, as a successor of the set that its buckets obeyed,
+//     whatever its version: an old file put back is what its owner wants.
 //   - A node is ready only when it knows every component of the clock: on a clock
 //     that is behind it would refuse what is lawful, then pay its buckets the difference.
 package node

@@ -102,15 +102,31 @@ func (m *life) ready() {
 	m.t.Fatalf("%s not ready: %s\n%s", m.cfg.Node, why, m.log)
 }
 
-// kill ends the node as kill -9 would: what the disk holds then is what the next start finds.
-func (m *life) kill() {
-	m.t.Helper()
-	crashed := m.t.TempDir()
-	if err := os.CopyFS(crashed, os.DirFS(m.cfg.DataDir)); err != nil {
-		m.t.Fatal(err)
+// kill ends nodes as kill -9 would: what their disks hold now is what the next start finds, and
+// no peer hears another word.
+func kill(ms ...*life) {
+	links := func(do func(a, b string)) {
+		for _, m := range ms {
+			for i := range 4 {
+				if other := fmt.Sprintf("10.0.0.%d:7946", i+1); other != m.addr {
+					do(m.addr, other)
+				}
+			}
+		}
 	}
-	m.stop()
-	m.cfg.DataDir = crashed
+	disks := make([]string, len(ms))
+	for i, m := range ms {
+		disks[i] = m.t.TempDir()
+		if err := os.CopyFS(disks[i], os.DirFS(m.cfg.DataDir)); err != nil {
+			m.t.Fatal(err)
+		}
+	}
+	links(ms[0].net.Cut)
+	for i, m := range ms {
+		m.stop()
+		m.cfg.DataDir = disks[i]
+	}
+	links(ms[0].net.Heal)
 }
 
 func (m *life) level(limit, key string) float64 {
@@ -186,7 +202,7 @@ func TestACrashLosesAtMostOneInterval(t *testing.T) {
 		time.Sleep(m.cfg.Persist.SnapshotEvery * 5 / 4)
 		m.take("hourly", "alice", 100)
 		m.take("hourly", "bob", 100)
-		m.kill()
+		kill(m)
 		m.start()
 		m.expect("stored", "hourly", "alice", 500, 1)
 		m.expect("since the last round", "hourly", "bob", 1000, 0)
@@ -204,12 +220,12 @@ func TestAChangedFileResetsNoBucket(t *testing.T) {
 				m.start()
 				m.take("hourly", "alice", 600)
 				m.take("slow", "bob", 90)
-				m.kill() // before any round …
+				kill(m) // before any round …
 				m.start()
 				m.take("hourly", "alice", 600)
 				m.take("slow", "bob", 90)
 				time.Sleep(m.cfg.Persist.SnapshotEvery * 5 / 4)
-				m.kill() // … and after one
+				kill(m) // … and after one
 				m.cfg.Limits = []crdt.Definition{definition(t, "hourly", 2000, "200/h"), definition(t, "slow", 100, "1/h"), definition(t, "new", 5, "1")}
 				m.cfg.LimitsVersion = version
 				time.Sleep(time.Hour)
@@ -238,17 +254,22 @@ func TestAnEmptyDiskIsFilledFromASharedStore(t *testing.T) {
 		for i := range 300 {
 			m.take("hourly", fmt.Sprint("key-", i), int64(1+i))
 		}
+		time.Sleep(10 * time.Minute)
+		m.take("hourly", "late", 500)
 		m.stop()
 		time.Sleep(36 * time.Second)
 		other := newLife(t, net, 1, t.TempDir())
 		other.cfg.stores = &stores{primary: shared, shared: true}
 		other.start()
 		for i := range 300 {
-			other.expect("restored", "hourly", fmt.Sprint("key-", i), math.Min(1000, float64(1000-i)), 1)
+			other.expect("restored", "hourly", fmt.Sprint("key-", i), math.Min(1000, float64(1000-1-i)+17.8), 1)
 			if b, _ := other.Look("hourly", fmt.Sprint("key-", i)); len(b.Slots) != 1 || b.Slots[0].Taken != crdt.Milli(1+i)*crdt.Token {
 				t.Fatalf("%+v", b)
 			}
 		}
+		other.expect("restored", "hourly", "late", 501, 1)
+		time.Sleep(6 * time.Minute)
+		other.expect("on the clock that came with it", "hourly", "late", 511, 1)
 		other.stop()
 	})
 }
@@ -290,6 +311,9 @@ func TestAStoreThatHangsDelaysReadinessOnly(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		if ok, why := m.Ready(); ok || why != "restoring: 0 of 65 segments" {
 			t.Errorf("%v: %q", ok, why)
+		}
+		if m.settled.Load() {
+			t.Error("the file counts before the past is known")
 		}
 		m.take("slow", "bob", 1)
 		if err := m.Snapshot(t.Context()); err == nil || !strings.Contains(err.Error(), "restoring") {
@@ -338,21 +362,24 @@ func TestRestartsNeverRunAheadOfTheWall(t *testing.T) {
 		time.Sleep(15 * time.Second)
 		check("no fault", 14*time.Second)
 
-		ms[2].kill() // one falls; two go on
+		kill(ms[2]) // one falls; two go on
 		time.Sleep(9 * time.Minute)
 		ms[2].start()
 		time.Sleep(time.Minute)
 		lived := time.Since(began) * 2 / 3 // what the share clock runs at meanwhile
 		check("one was down", lived)
+		for _, m := range ms { // the share clock has missed a third of those minutes, and nobody makes up for it
+			if r := time.Duration(m.refill.reading(crdt.Share) - zero[crdt.Share]); r > time.Since(began)-2*time.Minute {
+				t.Errorf("%s's share clock has run %v in %v", m.cfg.Node, r, time.Since(began))
+			}
+		}
 		for _, m := range ms {
 			m.expect("one was down", "hourly", "alice", time.Since(began).Hours()*100, 1)
 		}
 
 		time.Sleep(15 * time.Second)
 		before := ms[0].refill.readings()
-		for _, m := range ms { // all fall
-			m.kill()
-		}
+		kill(ms...)
 		time.Sleep(time.Hour)
 		for _, m := range ms {
 			m.run()

@@ -265,6 +265,25 @@ func TestAMarkIsJudgedByItsSegmentsClock(t *testing.T) {
 	}
 }
 
+// A bucket restored without slots (it was converted, or began a generation) refills for the
+// time that its node slept; one that was opened meanwhile on a clock that was behind does not.
+func TestTheFirstSyncPaysOnlyWhatWasRestored(t *testing.T) {
+	n := quietNode(t, 100, "1", 10)
+	l := n.force.Load().byName["bench"]
+	old := crdt.Bucket{Epoch: l.terms.Epoch, Filled: 10 * crdt.Token}
+	if _, learnt, err := n.keep(l, &crdt.Entry{Limit: "bench", Key: []byte("restored"), Bucket: old}, true); err != nil || !learnt {
+		t.Fatal(learnt, err)
+	}
+	n.Take("bench", "opened", 90)
+	n.refill.shown[crdt.Quorum].Store(int64(30 * time.Second))
+	n.settle()
+	for key, want := range map[string]crdt.Milli{"restored": 40 * crdt.Token, "opened": 10 * crdt.Token} {
+		if b, _ := n.Look("bench", key); b.Level != want {
+			t.Errorf("%s at %v, want %v", key, b.Level, want)
+		}
+	}
+}
+
 // Each segment has one owner among those that reach each other, and a loss moves only the
 // segments of the lost.
 func TestASegmentHasOneOwner(t *testing.T) {

@@ -51,7 +51,11 @@ func (b *Bolt) open(path string, lock time.Duration) error {
 	if err != nil {
 		return err
 	}
-	if err = noFault(func() error { return b.db.Update(prepareBolt) }); err != nil {
+	err = noFault(func() error { return b.db.Update(prepareBolt) })
+	if errors.Is(err, errUnchanged) {
+		return nil
+	}
+	if err != nil {
 		b.db.Close()
 	}
 	return err
@@ -79,10 +83,14 @@ func checkLocked(path string, lock time.Duration) error {
 	return checkBolt(f)
 }
 
+// errUnchanged rolls a transaction back that would change nothing but cost a sync.
+var errUnchanged = errors.New("nothing to change")
+
 // prepareBolt makes a new file ours, and drops from an old one what has expired.
 func prepareBolt(tx *bolt.Tx) error {
-	if meta := tx.Bucket(boltMeta); meta != nil {
-		f := meta.Get(boltKey)
+	old := tx.Bucket(boltMeta)
+	if old != nil {
+		f := old.Get(boltKey)
 		if len(f) != 1 {
 			return errNotBolt
 		}
@@ -110,6 +118,9 @@ func prepareBolt(tx *bolt.Tx) error {
 		if h, ok := boltHeadOf(v); !ok || !h.live(now) {
 			expired = append(expired, k)
 		}
+	}
+	if old != nil && len(expired) == 0 {
+		return errUnchanged
 	}
 	for _, k := range expired {
 		if err := errors.Join(heads.Delete(k), values.Delete(k)); err != nil {

@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/gofrs/flock"
 	bolt "go.etcd.io/bbolt"
 )
 
@@ -187,6 +188,22 @@ func TestASecondProcessIsToldSo(t *testing.T) {
 	if got := holds(t, b, ""); len(got) != 1 {
 		t.Error("the first one lost its data")
 	}
+	// In the middle of the other's writing the file may look damaged.
+	path = filepath.Join(t.TempDir(), "snapshot.db")
+	if err := os.WriteFile(path, []byte("half a page"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	other := flock.New(path)
+	if err := other.Lock(); err != nil {
+		t.Fatal(err)
+	}
+	defer other.Unlock()
+	if _, err = OpenBolt(path, BoltConfig{Lock: time.Millisecond}); KindOf(err) != Misconfigured {
+		t.Errorf("%v", err)
+	}
+	if _, err := os.Stat(path); err != nil {
+		t.Errorf("another process's file was moved aside: %v", err)
+	}
 }
 
 func TestBoltForgetsWhatHasExpired(t *testing.T) {
@@ -313,8 +330,7 @@ func TestADamagedFileIsMovedAsideAndANewOneBegun(t *testing.T) {
 	for what, damage := range damages {
 		t.Run(what, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "snapshot.db")
-			good := boltFile(t, path)
-			bad := damage(good, rand.New(rand.NewPCG(1, 1)))
+			bad := damage(boltFile(t, path), rand.New(rand.NewPCG(1, 1)))
 			if err := os.WriteFile(path, bad, 0o600); err != nil {
 				t.Fatal(err)
 			}
@@ -371,6 +387,7 @@ func TestAHealthyFileIsNeverMovedAside(t *testing.T) {
 func boltFile(t testing.TB, path string) []byte {
 	t.Helper()
 	b := openBolt(t, path)
+	b.db.NoSync = true
 	for round := range 3 {
 		for i := range 60 {
 			put(t, b, Value{Key: fmt.Sprintf("rating_bucket:%02d:edge-1:%016x", i, i), Version: uint64(round + 1), Data: bytesOf(100*i, uint64(i))})
@@ -390,7 +407,7 @@ func TestNoisyPagesNeverEndTheProcess(t *testing.T) {
 	dir := t.TempDir()
 	good := boltFile(t, filepath.Join(dir, "good.db"))
 	aside := 0
-	for seed := range uint64(150) {
+	for seed := range uint64(100) {
 		r := rand.New(rand.NewPCG(seed, 3))
 		bad := bytes.Clone(good)
 		for range 1 + r.IntN(20) {
@@ -421,7 +438,7 @@ func TestNoisyPagesNeverEndTheProcess(t *testing.T) {
 		}
 		b.Close()
 	}
-	t.Logf("%d of 150 moved aside", aside)
+	t.Logf("%d of 100 moved aside", aside)
 	if aside < 20 {
 		t.Error("almost no damage was found")
 	}
@@ -494,5 +511,31 @@ func benchPut(b *testing.B, s Store) {
 			values[i].Version = version
 		}
 		put(b, s, values...)
+	}
+}
+
+// A disk that loses pages under a running store: an error that says so, and a Close that ends.
+func TestAFileCutOffUnderARunningStoreIsAnErrorAndNoCrash(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "snapshot.db")
+	b := openBolt(t, path)
+	var keys []Entry
+	b.db.NoSync = true
+	for i := range 20 {
+		key := fmt.Sprint("k", i)
+		keys = append(keys, Entry{Key: key})
+		put(t, b, Value{Key: key, Version: 1, Data: bytesOf(50_000, uint64(i))})
+	}
+	if err := os.Truncate(path, 2*4096); err != nil {
+		t.Fatal(err)
+	}
+	err := b.Get(t.Context(), keys, func(Value) error { return nil })
+	if KindOf(err) != Failed || !strings.Contains(fmt.Sprint(err), "restart") {
+		t.Errorf("%v", err)
+	}
+	if err := b.Close(); err != nil {
+		t.Error(err)
+	}
+	if b = openBolt(t, path); !strings.Contains(b.Damaged(), "cut off") {
+		t.Errorf("told %q", b.Damaged())
 	}
 }

@@ -42,8 +42,8 @@ type RedisConfig struct {
 	//	redis://[[user]:password@]node[:port][?addr=node2:port…]    with Cluster
 	//
 	// with these parameters, too: skip_verify=true (TLS without checking the certificate, not
-	// for clusters), dial_timeout (default 500ms) and read_timeout (1s, plus a second for every
-	// MiB that is sent or asked for).
+	// for clusters), dial_timeout (default 500ms, with TLS 1s) and read_timeout (1s, plus a
+	// second for every MiB that is sent or asked for).
 	URL     string
 	Cluster bool // a Redis Cluster; one node of it in URL is enough
 }

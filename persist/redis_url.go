@@ -53,6 +53,9 @@ func redisOptions(cfg RedisConfig) (*goredis.UniversalOptions, error) {
 	}
 	if o.DialTimeout <= 0 {
 		o.DialTimeout = redisDial
+		if o.TLSConfig != nil {
+			o.DialTimeout *= 2 // one more round trip, and signatures to check
+		}
 	}
 	if o.ReadTimeout <= 0 {
 		o.ReadTimeout = redisCall
