@@ -246,27 +246,27 @@ func (r *riot) massacreHealed() {
 }
 
 // massacreWiped goes by what the nodes say of their stores in the midst of it: what was admitted
-// before the newest snapshot is in one of them. Nodes that have not stored anything yet, or are
-// down, keep their disks.
+// before the snapshot before the newest one was packed into that, and is in one of them. Nodes
+// that have not made two yet, or are down, keep their disks.
 func (r *riot) massacreWiped() {
-	up := r.up()
-	said := map[*citizen]time.Time{}
+	up, wiped := r.up(), 0
 	for _, n := range up {
-		if at := n.stored(); at != nil {
-			said[n] = *at
-		}
-	}
-	for _, n := range up {
+		packed := n.packed()
 		n.kill()
-		window := lostByAll
-		if at, ok := said[n]; ok {
-			window = time.Since(at) + lostByAll + settles
-			n.wipe()
+		if packed.IsZero() {
+			r.ledger.ended(n, lostByAll)
+			continue
 		}
-		r.ledger.ended(n, window)
+		n.wipe()
+		wiped++
+		window := time.Since(packed) + lostByOne
+		if len(r.town.cuts) > 0 || time.Since(r.town.healed) < settles {
+			window += settles
+		}
+		r.ledger.endedWiped(n, window)
 	}
-	r.note(fmt.Sprintf("massacre: wiped %d of %d", len(said), len(up)))
-	r.checkpoint(fmt.Sprintf("all were killed, %d of %d disks wiped", len(said), len(r.town.nodes)))
+	r.note(fmt.Sprintf("massacre: wiped %d of %d", wiped, len(up)))
+	r.checkpoint(fmt.Sprintf("all were killed, %d of %d disks wiped", wiped, len(r.town.nodes)))
 }
 
 func (r *riot) up() []*citizen { up, _ := r.town.split(); return up }

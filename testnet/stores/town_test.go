@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -41,6 +42,9 @@ type citizen struct {
 	ready  atomic.Bool
 	up     bool
 	starts []time.Time
+
+	mu    sync.Mutex
+	snaps [2]time.Time // ends of the two newest snapshots of this process, as it says; newest first
 }
 
 const (
@@ -187,6 +191,9 @@ func (n *citizen) began() {
 	n.url.Store(&url)
 	n.up = true
 	n.starts = append(n.starts, time.Now())
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.snaps = [2]time.Time{}
 }
 
 func (n *citizen) gone() {
@@ -222,8 +229,36 @@ func (n *citizen) watch(ctx context.Context) {
 			}
 		}
 		n.ready.Store(ok && n.url.Load() == url)
+		if ok {
+			n.noteSnapshot(*url)
+		}
 		time.Sleep(100 * time.Millisecond)
 	}
+}
+
+func (n *citizen) noteSnapshot(url string) {
+	resp, err := townClient.Get(url + "/v1/cluster")
+	if err != nil {
+		return
+	}
+	defer resp.Body.Close()
+	var c storeBody
+	if json.NewDecoder(resp.Body).Decode(&c) != nil || c.Store.Last == nil {
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if now := n.url.Load(); now != nil && *now == url && c.Store.Last.After(n.snaps[0]) {
+		n.snaps = [2]time.Time{*c.Store.Last, n.snaps[0]}
+	}
+}
+
+// packed is a time before which all that the process knew is in its newest snapshot: rounds do
+// not overlap. Zero: it has not made two.
+func (n *citizen) packed() time.Time {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.snaps[1]
 }
 
 // take: whether it was admitted; !ok: there was no answer.
