@@ -34,7 +34,8 @@
 //   - The set of limits is item 0 of the replicated state, kept on disk with the clock: one
 //     mechanism carries, orders and repairs it, and a restart behind a cut resets no bucket.
 //   - What time a cluster that was down is owed, its open clock says, not the absence of peers:
-//     nodes that start together always have some (arrears.go).
+//     nodes that start together always have some (arrears.go). So for three minutes after a
+//     member's start peers take any growth of its component: it restores it, and pays arrears.
 //   - Who starts alone obeys its file, as a successor of the set that its buckets obeyed,
 //     whatever its version: an old file put back is what its owner wants.
 //   - A node is ready only when it knows every component of the clock: on a clock
