@@ -64,12 +64,8 @@ func TestAMillionBucketsAreSmall(t *testing.T) {
 	if testing.Short() {
 		t.Skip("short: a million buckets")
 	}
-	count := 1_000_000
-	if raced {
-		count /= 10
-	}
-	n := quietNode(t, 100, "10", uint32(2*count))
-	keys := benchKeys(count)
+	n := quietNode(t, 100, "10", 2_000_000)
+	keys := benchKeys(1_000_000)
 	before := heap()
 	for _, k := range keys {
 		if d, err := n.Take("bench", k, 1); err != nil || !d.Allowed {
@@ -101,11 +97,8 @@ func TestAFloodOfKeysSharesOneBucket(t *testing.T) {
 	if testing.Short() {
 		t.Skip("short: five million keys")
 	}
-	most := 1_000_000
-	if raced {
-		most /= 10
-	}
-	n := quietNode(t, 100, "1/h", uint32(most))
+	const most = 1_000_000
+	n := quietNode(t, 100, "1/h", most)
 	for i := range 1000 {
 		n.Take("bench", fmt.Sprintf("established-%d", i), 10)
 	}
@@ -122,7 +115,7 @@ func TestAFloodOfKeysSharesOneBucket(t *testing.T) {
 	}
 	grown := heap() - before
 	t.Logf("%d strangers admitted, %d MB", admitted, grown>>20)
-	if grown > uint64(most)*220 {
+	if grown > most*220 {
 		t.Errorf("memory grew by %d bytes", grown)
 	}
 	if admitted > most-1000+1 {
