@@ -12,10 +12,12 @@ import (
 // disk and stores have kept (design.md, section 4).
 //
 // How does a node know that nobody ran meanwhile? By the open clock, which goes on at full
-// speed wherever anybody lives: what it has grown by since that snapshot was lived through, or
-// paid by others before us. So no clock is ever ahead of the snapshot's by more than the wall
-// time that passed: not if all start at once, nor one after another, nor if some never stopped.
-// (Why not merely "no peer answers"? In a cluster that starts as a whole peers always answer.)
+// speed wherever anybody lives: of the time since that snapshot it must lack the larger half,
+// but for what others have paid before our eyes. It never lacks so much by faults alone, and
+// no clock is ever ahead of the snapshot's by more than the wall time that passed: not if all
+// start at once, nor one after another, nor if some never stopped. Who starts when the others
+// have already paid is too late, and forgoes its part. (Why not merely "no peer answers"? In a
+// cluster that starts as a whole peers always answer.)
 //
 // A node of several pays only once it reaches a majority: behind a cut, and over bad links just
 // after the start, it does not know who ran.
@@ -32,7 +34,14 @@ type arrears struct {
 	elapsed     time.Duration
 	due         [crdt.Policies]bool
 	paid        crdt.Components
-	cold        bool // nobody, as far as we know, ran while we did not
+	told        map[string]word // by peer: its own component, in the newest frame of its own
+	others      crdt.Instant    // what they have paid since this node first heard them
+	cold        bool            // nobody, as far as we know, ran while we did not
+}
+
+type word struct {
+	at   time.Time
+	open crdt.Instant
 }
 
 const (
@@ -103,7 +112,7 @@ func (r *refill) pay(now time.Time, v *gossip.View) {
 	}
 	share := crdt.Instant(p.elapsed) / crdt.Instant(max(1, n))
 	open := r.room(now) + p.paid[crdt.Open]
-	if open < share/2 {
+	if open+p.others < crdt.Instant(p.elapsed)/2 {
 		p.due = [crdt.Policies]bool{} // somebody ran
 		return
 	}
@@ -118,6 +127,18 @@ func (r *refill) pay(now time.Time, v *gossip.View) {
 		own[i] += p.paid[i]
 	}
 	r.clock.Join(v.Self, own)
+}
+
+// hear notes a peer's own component: what grew faster than time are arrears.
+func (p *arrears) hear(node string, open crdt.Instant, now time.Time) {
+	last, known := p.told[node]
+	if open <= last.open || !known && len(p.told) >= maxMembers {
+		return
+	}
+	if more := open - last.open - crdt.Instant(now.Sub(last.at)); known && more > crdt.Instant(time.Second) {
+		p.others += more
+	}
+	p.told[node] = word{now, open}
 }
 
 // room is how far the open clock is behind what it would be if time had been added all along.

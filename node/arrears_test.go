@@ -71,3 +71,40 @@ func TestNoArrearsBesideTheLiving(t *testing.T) {
 		t.Errorf("own component grew by %v in 10 s", grown)
 	}
 }
+
+// Nor is time that the cluster lost by faults while they lived: two of five cut off each other.
+func TestNoArrearsForWhatFaultsHaveCost(t *testing.T) {
+	a := restarted(2)
+	lived := a.clock["b"]
+	lived[crdt.Open] += crdt.Instant(35 * time.Second)
+	a.clock.Join("b", lived)
+	for range 100 {
+		a.tick(100 * time.Millisecond)
+	}
+	if grown := a.ownGrowth(); grown > 11*time.Second {
+		t.Errorf("own component grew by %v in 10 s", grown)
+	}
+}
+
+// What others have paid before its eyes does not keep a node from paying its own part.
+func TestEveryMemberPaysItsArrears(t *testing.T) {
+	a := restarted(4)
+	for i, m := range a.view.Members[1:] {
+		paid := a.clock[m.Node]
+		for p := range paid {
+			paid[p] += crdt.Instant(12 * time.Second)
+		}
+		a.tick(100 * time.Millisecond)
+		a.hear(m.Node, &header{roster: 7, reach: memberset{31}, records: []clockRecord{{node: m.Node, clock: paid}}}, m.Writer, a.now)
+		if own := a.clock[m.Node]; own != paid {
+			t.Fatalf("peer %d was not heard", i)
+		}
+	}
+	before := a.ownGrowth()
+	for range 60 {
+		a.tick(100 * time.Millisecond)
+	}
+	if paid := a.ownGrowth() - before; paid < 12*time.Second || paid > 18*time.Second {
+		t.Errorf("%v paid, want a fifth of a minute", paid)
+	}
+}

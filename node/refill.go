@@ -79,7 +79,7 @@ func (r *refill) init(k knowledge) {
 	r.heard = make(map[string]hearing)
 	r.reports = make(map[string]report)
 	r.seen = make(map[string]sighting)
-	r.past = arrears{stored: maps.Clone(clock), at: k.saved(), began: time.Now()}
+	r.past = arrears{stored: maps.Clone(clock), at: k.saved(), began: time.Now(), told: make(map[string]word)}
 	r.met = make(map[string]bool)
 	r.confirmed = make(map[string]bool)
 	for _, node := range k.Confirmed {
@@ -256,6 +256,11 @@ func (r *refill) hear(from string, h *header, writer uint64, now time.Time) erro
 			if grown := time.Duration(rec.clock[p] - have); grown > since*11/10+growthSlack {
 				return fmt.Errorf("refill clock of %s grew by %v in %v", rec.node, grown, since)
 			}
+		}
+	}
+	for _, rec := range h.records {
+		if rec.node == from {
+			r.past.hear(from, rec.clock[crdt.Open], now)
 		}
 	}
 	r.reports[from] = report{writer: writer, roster: h.roster, reach: h.reach, covers: h.covers, confirmed: h.confirmed}

@@ -60,7 +60,8 @@ run 'test, with the race detector' -race -skip "$long" $(go list ./... | grep -v
 run 'simulation, with the race detector' -race -run 'TestSimulation$' ./testnet/sim -seeds 2
 run 'long tests' -run "$long" ./node ./gossip
 run 'simulation, all seeds and stories' ./testnet/sim
-run 'real processes' -parallel 4 -p 1 ./testnet/process ./testnet/stores
+run 'real processes' -parallel 4 ./testnet/process
+run 'stores that fail' ./testnet/stores -chaos 10s
 
 # count ACTION: how many tests ended so.
 count() { cat "$log"/* | grep '"Test":' | grep -c "\"Action\":\"$1\"" || true; }
