@@ -64,15 +64,22 @@ func (b *Bucket) filledAt(t *Terms, r Instant) Milli {
 // is whether the level is at least n. A refused take changes nothing, not even the mark: so
 // that many of them on many cores only read the bucket.
 func (b *Bucket) Take(t *Terms, r Instant, n Milli, id SlotID) bool {
+	_, ok := b.TryTake(t, r, n, id)
+	return ok
+}
+
+// TryTake is Take that also tells the level it came to.
+func (b *Bucket) TryTake(t *Terms, r Instant, n Milli, id SlotID) (level Milli, ok bool) {
 	filled := b.filledAt(t, r)
-	if filled+Milli(b.sum) < n {
-		return false
+	level = filled + Milli(b.sum)
+	if level < n {
+		return min(level, t.Capacity), false
 	}
 	b.Filled, b.Mark = filled, max(b.Mark, r)
 	if n > 0 {
 		b.raise(t, r, id, 0, int64(n))
 	}
-	return true
+	return b.Level(t), true
 }
 
 // Credit gives up to n back at reading r, clipped to the room left, and returns how much.

@@ -109,21 +109,20 @@ func (n *Node) takeAt(s *shard, l *Limit, r crdt.Instant, e *entry, place uint32
 	}
 	d := Decision{Limit: l, Cost: cost}
 	want := crdt.Milli(cost) * crdt.Token
-	if b.Take(&l.terms, r, want, n.slot()) {
+	level, ok := b.TryTake(&l.terms, r, want, n.slot())
+	if d.Level = level; ok {
 		s.touch(e, place)
 		if d.Allowed = true; e.key == "" {
 			s.tally[l.Index].overflow++
 		} else {
 			s.allow(l.Index)
 		}
-		d.Level = b.Level(&l.terms)
-	} else if level, ok := n.takeBackup(s, l, place, want); ok {
+	} else if left, ok := n.takeBackup(s, l, place, want); ok {
 		s.tally[l.Index].backup++
-		d.Allowed, d.Backup, d.Level = true, true, level
+		d.Allowed, d.Backup, d.Level = true, true, left
 	} else {
 		s.reject(l.Index)
-		d.Level = b.LevelAt(&l.terms, r)
-		d.RetryAfter = n.patience(l, want-d.Level)
+		d.RetryAfter = n.patience(l, want-level)
 	}
 	if d.ResetAfter = d.RetryAfter; d.Allowed {
 		d.ResetAfter = n.patience(l, want-d.Level) // a refused take computes its wait once

@@ -60,8 +60,10 @@ run 'test, with the race detector' -race -skip "$long" $(go list ./... | grep -v
 run 'simulation, with the race detector' -race -run 'TestSimulation$' ./testnet/sim -seeds 2
 run 'long tests' -run "$long" ./node ./gossip
 run 'simulation, all seeds and stories' ./testnet/sim
-run 'real processes' -parallel 4 ./testnet/process
-run 'stores that fail' ./testnet/stores -chaos 10s
+stores='KV|Redis|Kill|Mistake|AFullDisk|StrangeValues'
+run 'real processes' -parallel 4 -skip "$stores" ./testnet/process
+run 'real processes and their stores' -parallel 8 -run "$stores" ./testnet/process
+run 'stores that fail' ./testnet/stores -chaos 5s
 
 # count ACTION: how many tests ended so.
 count() { cat "$log"/* | grep '"Test":' | grep -c "\"Action\":\"$1\"" || true; }
