@@ -55,15 +55,15 @@ run() {
 # With the race detector everything but what it makes last for minutes, as it is some ten times
 # slower: of the simulation a few seeds, and none of the long tests named here. Those follow
 # without it. Real processes come last, with the machine to themselves.
-long='LagOfKV|LaggingKV|AMillionBuckets|AFloodOfKeys|NeverRunAhead|LogsStayBounded|ChaosWithCrashes'
+long='LagOfKV|LaggingKV|AMillionBuckets|AFloodOfKeys|NeverRunAhead|LogsStayBounded|ChaosWithCrashes|NoOrderLoses|EverythingAcknowledged'
 run 'test, with the race detector' -race -skip "$long" $(go list ./... | grep -vE 'testnet/(process|sim|stores)$')
 run 'simulation, with the race detector' -race -run 'TestSimulation$' ./testnet/sim -seeds 2
-run 'long tests' -run "$long" ./node ./gossip
+run 'long tests' -run "$long" ./node ./gossip ./persist
 run 'simulation, all seeds and stories' ./testnet/sim
 stores='KV|Redis|Kill|Mistake|AFullDisk|StrangeValues'
 run 'real processes' -parallel 4 -skip "$stores" ./testnet/process
 run 'real processes and their stores' -parallel 8 -run "$stores" ./testnet/process
-run 'stores that fail' ./testnet/stores -chaos 5s
+run 'stores that fail' ./testnet/stores -chaos 5s -phase 300ms
 
 # count ACTION: how many tests ended so.
 count() { cat "$log"/* | grep '"Test":' | grep -c "\"Action\":\"$1\"" || true; }
