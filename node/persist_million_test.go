@@ -3,9 +3,7 @@ package node
 import (
 	"context"
 	"flag"
-	"fmt"
 	"log/slog"
-	"math/bits"
 	"net/http/httptest"
 	"path/filepath"
 	"runtime"
@@ -16,6 +14,7 @@ import (
 
 	"github.com/openclaw/edge/crdt"
 	"github.com/openclaw/edge/testnet/kv"
+	"github.com/openclaw/edge/testnet/latency"
 )
 
 var aMillion = flag.Bool("million", false, "snapshots of a million buckets instead of 50,000; a minute, 2 GB")
@@ -159,9 +158,9 @@ func (m *millionBuckets) full(t *testing.T, n *Node) {
 	var mem runtime.MemStats
 	runtime.ReadMemStats(&mem)
 	t.Logf("takes: quiet %v; during the round %v, at p99 %.2f times the quiet; %d MB of heap in use", quiet, during,
-		float64(during.at(0.99))/float64(quiet.at(0.99)), mem.HeapInuse>>20)
-	if p99 := during.at(0.99); p99 > stallAtP99 || during.worst > stallAtAll {
-		t.Errorf("takes waited %v at p99, %v at most, during the round", p99, during.worst)
+		float64(during.At(0.99))/float64(quiet.At(0.99)), mem.HeapInuse>>20)
+	if p99 := during.At(0.99); p99 > stallAtP99 || during.Worst() > stallAtAll {
+		t.Errorf("takes waited %v at p99, %v at most, during the round", p99, during.Worst())
 	}
 	if p.values < segmentCount {
 		t.Errorf("%d values, want at least one for each of %d segments", p.values, segmentCount)
@@ -249,45 +248,15 @@ func (m *millionBuckets) restore(t *testing.T, before []crdt.Milli) {
 	}
 }
 
-// latency is a histogram of durations: sixteen steps to each power of two.
-type latency struct {
-	counts [64 * 16]int
-	n      int
-	worst  time.Duration
-}
-
-func (h *latency) add(d time.Duration) {
-	v := uint64(max(d, 16))
-	e := bits.Len64(v) - 5
-	h.counts[e*16+int(v>>e)-16]++
-	h.n++
-	h.worst = max(h.worst, d)
-}
-
-// at is the duration that a share of all did not exceed.
-func (h *latency) at(share float64) time.Duration {
-	rest := int(share * float64(h.n))
-	for i, c := range h.counts {
-		if rest -= c; rest < 0 {
-			return time.Duration((16 + i%16 + 1) << (i / 16))
-		}
-	}
-	return h.worst
-}
-
-func (h *latency) String() string {
-	return fmt.Sprintf("p50 %v p99 %v p99.9 %v worst %v of %d", h.at(0.5), h.at(0.99), h.at(0.999), h.worst, h.n)
-}
-
 // takeWhile takes as fast as it can while f runs.
-func takeWhile(n *Node, keys []string, f func()) *latency {
-	h, stop, done := &latency{}, atomic.Bool{}, make(chan struct{})
+func takeWhile(n *Node, keys []string, f func()) *latency.Histogram {
+	h, stop, done := &latency.Histogram{}, atomic.Bool{}, make(chan struct{})
 	go func() {
 		defer close(done)
 		for i := 0; !stop.Load(); i += 7919 {
 			began := time.Now()
 			n.Take("hourly", keys[i%len(keys)], 1)
-			h.add(time.Since(began))
+			h.Add(time.Since(began))
 		}
 	}()
 	f()

@@ -11,6 +11,7 @@ import (
 
 	"github.com/openclaw/edge/node"
 	"github.com/openclaw/edge/testnet/kv"
+	"github.com/openclaw/edge/testnet/latency"
 )
 
 var (
@@ -37,18 +38,18 @@ func TestTakesNeverWaitForAStore(t *testing.T) {
 	start(t, all)
 	fill(t, all, keys)
 	alone := control(t, all[0], keys)
-	load := func(what string, quiet *latency) *latency {
+	load := func(what string, quiet *latency.Histogram) *latency.Histogram {
 		t.Helper()
 		before := busy()
 		h, c := takes(t, all, alone, keys, *phase)
 		ratio := ""
 		if quiet != nil {
-			ratio = fmt.Sprintf(", at p99 %.2f times the quiet", float64(h.at(0.99))/float64(quiet.at(0.99)))
+			ratio = fmt.Sprintf(", at p99 %.2f times the quiet", float64(h.At(0.99))/float64(quiet.At(0.99)))
 		}
 		s := all[0].Stats().Store
-		t.Logf("%-25s %v%s; without stores p99 %v p99.9 %v; %s; fallback %v", what, h, ratio, c.at(0.99), c.at(0.999), busy().since(before), s.FallbackActive)
-		if h.at(0.99) > stallAtP99 || h.worst > stallAtAll {
-			t.Errorf("%s: takes wait %v at p99, %v at most", what, h.at(0.99), h.worst)
+		t.Logf("%-25s %v%s; without stores p99 %v p99.9 %v; %s; fallback %v", what, h, ratio, c.At(0.99), c.At(0.999), busy().since(before), s.FallbackActive)
+		if h.At(0.99) > stallAtP99 || h.Worst() > stallAtAll {
+			t.Errorf("%s: takes wait %v at p99, %v at most", what, h.At(0.99), h.Worst())
 		}
 		return h
 	}
@@ -155,22 +156,22 @@ func control(t *testing.T, like *member, keys []string) *node.Node {
 
 // takes are made by one client for each node, 200 in a row twenty times a second: so many that
 // the machine does something else as well. Each is followed by one of the control node.
-func takes(t *testing.T, all []*member, alone *node.Node, keys []string, lasts time.Duration) (sum, control *latency) {
+func takes(t *testing.T, all []*member, alone *node.Node, keys []string, lasts time.Duration) (sum, control *latency.Histogram) {
 	t.Helper()
-	sum, control = &latency{}, &latency{}
+	sum, control = &latency.Histogram{}, &latency.Histogram{}
 	mu, wg := sync.Mutex{}, sync.WaitGroup{}
 	end := time.Now().Add(lasts)
 	for k, m := range all {
 		wg.Go(func() {
-			h, c := &latency{}, &latency{}
+			h, c := &latency.Histogram{}, &latency.Histogram{}
 			for i := k; time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 				for range 200 {
 					began := time.Now()
 					d, err := m.Take("hourly", keys[i%len(keys)], 1)
 					between := time.Now()
 					alone.Take("hourly", keys[i%len(keys)], 1)
-					h.add(between.Sub(began))
-					c.add(time.Since(between))
+					h.Add(between.Sub(began))
+					c.Add(time.Since(between))
 					if err != nil || !d.Allowed {
 						t.Errorf("%s: %+v, %v", m.cfg.Node, d, err)
 						return
@@ -180,8 +181,8 @@ func takes(t *testing.T, all []*member, alone *node.Node, keys []string, lasts t
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			sum.merge(h)
-			control.merge(c)
+			sum.Merge(h)
+			control.Merge(c)
 		})
 	}
 	wg.Wait()

@@ -16,7 +16,6 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
-	"math/bits"
 	"net/http/httptest"
 	"os"
 	"sync"
@@ -157,42 +156,4 @@ func eventually(t testing.TB, within time.Duration, what string, ok func() bool)
 			t.Fatalf("not within %v: %s", within, what)
 		}
 	}
-}
-
-// latency is a histogram of durations: sixteen steps to each power of two.
-type latency struct {
-	counts [64 * 16]int
-	n      int
-	worst  time.Duration
-}
-
-func (h *latency) add(d time.Duration) {
-	v := uint64(max(d, 16))
-	e := bits.Len64(v) - 5
-	h.counts[e*16+int(v>>e)-16]++
-	h.n++
-	h.worst = max(h.worst, d)
-}
-
-func (h *latency) merge(o *latency) {
-	for i, c := range o.counts {
-		h.counts[i] += c
-	}
-	h.n += o.n
-	h.worst = max(h.worst, o.worst)
-}
-
-// at is the duration that a share of all did not exceed.
-func (h *latency) at(share float64) time.Duration {
-	rest := int(share * float64(h.n))
-	for i, c := range h.counts {
-		if rest -= c; rest < 0 {
-			return time.Duration((16 + i%16 + 1) << (i / 16))
-		}
-	}
-	return h.worst
-}
-
-func (h *latency) String() string {
-	return fmt.Sprintf("p50 %v p99 %v p99.9 %v worst %v of %d", h.at(0.5), h.at(0.99), h.at(0.999), h.worst, h.n)
 }
