@@ -20,6 +20,7 @@ func (l *loop) merge(es []entry) {
 // rosterChanged follows the roster with everything that is derived from it.
 func (l *loop) rosterChanged() {
 	es := l.roster.sorted()
+	l.entries = es
 	l.fpAll, l.fpJoined = fingerprints(es)
 	l.rosterWire = appendEntries(nil, es)
 	wire := l.rosterWire

@@ -32,6 +32,7 @@ type loop struct {
 	now   time.Time
 
 	roster     roster
+	entries    []entry // of the roster, sorted by node
 	fpAll      uint64
 	fpJoined   uint64
 	rosterWire []byte // the roster as a section's body

@@ -13,9 +13,10 @@ type span struct{ from, to uint64 }
 // vector says what we have: everything of each writer up to a version, and some ranges
 // beyond it, so that it can jump once the gap between is filled.
 type vector struct {
-	upTo   map[uint64]uint64
-	beyond map[uint64][]span // sorted, disjoint, not touching
-	turn   uint64            // the writer after which the next part of marks begins
+	upTo    map[uint64]uint64
+	writers []uint64          // of upTo, sorted
+	beyond  map[uint64][]span // sorted, disjoint, not touching
+	turn    uint64            // the writer at which the next part of marks begins
 }
 
 func newVector() vector {
@@ -77,6 +78,9 @@ func (v *vector) raise(writer, version uint64) {
 		version = max(version, list[0].to)
 		list = list[1:]
 	}
+	if i, known := slices.BinarySearch(v.writers, writer); !known {
+		v.writers = slices.Insert(v.writers, i, writer)
+	}
 	v.upTo[writer] = version
 	if len(list) == 0 {
 		delete(v.beyond, writer)
@@ -86,17 +90,19 @@ func (v *vector) raise(writer, version uint64) {
 }
 
 func (v *vector) remove(writer uint64) {
+	if i, known := slices.BinarySearch(v.writers, writer); known {
+		v.writers = slices.Delete(v.writers, i, i+1)
+	}
 	delete(v.upTo, writer)
 	delete(v.beyond, writer)
 }
 
 // whole is all of it, sorted.
 func (v *vector) whole() []mark {
-	ms := make([]mark, 0, len(v.upTo))
-	for w, n := range v.upTo {
-		ms = append(ms, mark{w, n})
+	ms := make([]mark, len(v.writers))
+	for i, w := range v.writers {
+		ms[i] = mark{w, v.upTo[w]}
 	}
-	slices.SortFunc(ms, func(a, b mark) int { return cmp.Compare(a.writer, b.writer) })
 	return ms
 }
 

@@ -1,10 +1,6 @@
 package gossip
 
-import (
-	"maps"
-	"slices"
-	"time"
-)
+import "time"
 
 // Phase is how far a node has come.
 type Phase uint8
@@ -57,8 +53,9 @@ type Member struct {
 // publish makes the view of this moment.
 func (l *loop) publish() {
 	v := &View{At: l.now, Self: l.cfg.Node, Roster: l.fpJoined, Phase: l.phase, Founded: l.founded, PhaseNote: l.note}
-	for _, name := range slices.Sorted(maps.Keys(l.roster)) {
-		m := l.member(l.roster[name])
+	v.Known, v.Members = make([]Member, 0, len(l.entries)), make([]Member, 0, len(l.entries))
+	for _, e := range l.entries {
+		m := l.member(e)
 		v.Known = append(v.Known, m)
 		if m.State == Joined {
 			v.Members = append(v.Members, m)

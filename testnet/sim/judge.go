@@ -33,10 +33,11 @@ func (b Breach) String() string { return b.Law + ": " + b.Detail }
 // Verdict is the breaches, and how close to the laws the run came.
 type Verdict struct {
 	Breaches  []Breach
-	Overdraft float64 // the worst, as a share of what was allowed
-	Growth    float64 // the most added to a refill clock in five seconds, as a share of them
-	Refused   float64 // share of lawful traffic
-	Lost      int64   // tokens admitted by nodes that crashed before anybody heard of it
+	Overdraft float64       // the worst, as a share of what was allowed
+	Growth    float64       // the most added to a refill clock in five seconds, as a share of them
+	Refused   float64       // share of lawful traffic
+	Lost      int64         // tokens admitted by nodes that crashed before anybody heard of it
+	Settled   time.Duration // after the last fault, when everybody was seen to have everything
 }
 
 func (v *Verdict) breach(law, format string, args ...any) {

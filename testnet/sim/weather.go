@@ -113,9 +113,23 @@ func (w *Weather) Play(c *Cluster) (*Verdict, error) {
 	events := w.events(c)
 	c.Run(w.Lasts, w.flows(), events...)
 	w.clear(c)
-	c.Run(w.quiet(), nil)
-	c.Look()
-	return Judge(&c.Observed, w.Laws(c)), nil
+	return w.settle(c), nil
+}
+
+// settle judges once everybody should have everything, or sooner if they have.
+func (w *Weather) settle(c *Cluster) *Verdict {
+	healed := c.Now()
+	const step = 2 * time.Second
+	c.Run(min(w.quiet(), window+step), nil)
+	for {
+		c.Look()
+		v := Judge(&c.Observed, w.Laws(c))
+		v.Settled = c.Now() - healed
+		if len(v.Breaches) == 0 || v.Settled >= w.quiet() {
+			return v
+		}
+		c.Run(step, nil)
+	}
 }
 
 // quiet is how long after the load everybody should have everything: two rounds and the
