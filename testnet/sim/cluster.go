@@ -14,6 +14,7 @@ import (
 
 	"github.com/openclaw/edge/crdt"
 	"github.com/openclaw/edge/node"
+	"github.com/openclaw/edge/testnet/judge"
 	"github.com/openclaw/edge/testnet/memnet"
 )
 
@@ -31,7 +32,7 @@ type Config struct {
 type Cluster struct {
 	Net      *memnet.Network
 	Machines []*Machine
-	Observed Observed
+	Observed *judge.Observed
 
 	cfg     Config
 	began   time.Time
@@ -66,8 +67,7 @@ func New(cfg Config) *Cluster {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	c := &Cluster{Net: memnet.New(int64(cfg.Seed)), cfg: cfg, began: time.Now(), version: 1, limits: cfg.Limits}
-	c.Observed.init(cfg.Limits)
+	c := &Cluster{Net: memnet.New(int64(cfg.Seed)), cfg: cfg, began: time.Now(), version: 1, limits: cfg.Limits, Observed: judge.New(cfg.Limits)}
 	return c
 }
 
@@ -168,7 +168,7 @@ func (c *Cluster) Crash(m *Machine) error {
 		}
 		m.dir = dir
 	}
-	c.Observed.crashed(Life{m.Name, m.life}, c.Now())
+	c.Observed.Crash(judge.Life{Machine: m.Name, Number: m.life}, c.Now())
 	m.Node = nil
 	m.stop()
 	m.zombies = append(m.zombies, m.ended)
@@ -219,7 +219,7 @@ func (c *Cluster) Up() []*Machine {
 func (c *Cluster) Reload(via *Machine, limits []crdt.Definition) error {
 	c.version++
 	c.limits = limits
-	c.Observed.redefine(limits)
+	c.Observed.Redefine(limits)
 	return via.Node.Replace(limits, c.version)
 }
 

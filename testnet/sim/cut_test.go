@@ -7,6 +7,7 @@ import (
 
 	"github.com/openclaw/edge/crdt"
 	"github.com/openclaw/edge/node"
+	"github.com/openclaw/edge/testnet/judge"
 	"github.com/openclaw/edge/testnet/sim"
 )
 
@@ -47,7 +48,7 @@ func cutStory(t *testing.T, lasts time.Duration, cut func(c *sim.Cluster, lone, 
 		c.Run(5*time.Second, nil)
 		lease := node.DefaultConfig().Lease
 		lone, rest := c.Machines[2:], c.Machines[:2]
-		quorum, half := sim.ID{Limit: "quorum", Key: "k"}, sim.ID{Limit: "share", Key: "k"}
+		quorum, half := judge.ID{Limit: "quorum", Key: "k"}, judge.ID{Limit: "share", Key: "k"}
 		flows := []*sim.Flow{{ID: quorum, PerSecond: 900, Even: true}, {ID: half, PerSecond: 900, Even: true}}
 		from := c.Now()
 		at := from + 5*time.Second
@@ -71,7 +72,7 @@ func cutStory(t *testing.T, lasts time.Duration, cut func(c *sim.Cluster, lone, 
 				}
 			}},
 			sim.Event{At: at + lasts, Do: c.Net.HealAll})
-		for _, id := range []sim.ID{quorum, half} {
+		for _, id := range []judge.ID{quorum, half} {
 			got := share(c, id, from, c.Now())
 			t.Logf("%s: admitted %.4f of the limit", id.Limit, got)
 			if got > 1.05 {
@@ -89,7 +90,7 @@ func cutStory(t *testing.T, lasts time.Duration, cut func(c *sim.Cluster, lone, 
 		}
 		c.Run(5*time.Second, nil)
 		for _, m := range c.Machines {
-			for _, id := range []sim.ID{quorum, half} {
+			for _, id := range []judge.ID{quorum, half} {
 				if b, err := m.Node.Look(id.Limit, id.Key); err != nil || b.Level < b.Limit.Capacity {
 					t.Errorf("%s %s: level %d, not full 5 s after the load ended", m.Name, id.Limit, b.Level)
 				}
@@ -97,7 +98,7 @@ func cutStory(t *testing.T, lasts time.Duration, cut func(c *sim.Cluster, lone, 
 		}
 		c.Run(5*time.Second, nil) // ten seconds after the load, fifteen after the heal
 		c.Look()
-		v := obey(t, c, sim.Laws{Nodes: 3, Delay: 250 * time.Millisecond, Ahead: 150 * time.Millisecond, Cuts: 1, Frozen: lasts, Apart: 50 * time.Millisecond, Whole: true})
+		v := obey(t, c, judge.Laws{Nodes: 3, Delay: 250 * time.Millisecond, Ahead: 150 * time.Millisecond, Cuts: 1, Frozen: lasts, Apart: 50 * time.Millisecond, Whole: true})
 		t.Logf("overdraft %.2f of the bound, clocks at most %.4f", v.Overdraft, v.Growth)
 	})
 }
@@ -108,7 +109,7 @@ func TestTwoNodesShareACut(t *testing.T) {
 		c.Net.Default(delay(5 * time.Millisecond))
 		whole(t, c, "a", "b")
 		c.Run(5*time.Second, nil)
-		id := sim.ID{Limit: "l", Key: "k"}
+		id := judge.ID{Limit: "l", Key: "k"}
 		from := c.Now()
 		c.Run(40*time.Second, []*sim.Flow{{ID: id, PerSecond: 600, Even: true}},
 			sim.Event{At: from + 10*time.Second, Do: func() { c.Cut(c.Machines[:1], c.Machines[1:]) }},
@@ -127,7 +128,7 @@ func TestTwoNodesShareACut(t *testing.T) {
 		}
 		c.Run(10*time.Second, nil)
 		c.Look()
-		obey(t, c, sim.Laws{Nodes: 2, Delay: 250 * time.Millisecond, Ahead: 150 * time.Millisecond, Cuts: 1, Frozen: 20 * time.Second, Apart: 50 * time.Millisecond, Whole: true})
+		obey(t, c, judge.Laws{Nodes: 2, Delay: 250 * time.Millisecond, Ahead: 150 * time.Millisecond, Cuts: 1, Frozen: 20 * time.Second, Apart: 50 * time.Millisecond, Whole: true})
 	})
 }
 
@@ -145,6 +146,6 @@ func TestANewcomerMakesNoSecondMajority(t *testing.T) {
 		c.Run(30*time.Second, nil)
 		c.Net.HealAll()
 		c.Run(20*time.Second, nil)
-		obey(t, c, sim.Laws{Whole: true})
+		obey(t, c, judge.Laws{Whole: true})
 	})
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/openclaw/edge/crdt"
 	"github.com/openclaw/edge/node"
+	"github.com/openclaw/edge/testnet/judge"
 	"github.com/openclaw/edge/testnet/memnet"
 	"github.com/openclaw/edge/testnet/sim"
 )
@@ -78,9 +79,9 @@ func standing(c *sim.Cluster) (lines []string) {
 func delay(d time.Duration) memnet.Link { return memnet.Link{Delay: d} }
 
 // obey reports every breach, and returns the verdict for its figures.
-func obey(t *testing.T, c *sim.Cluster, laws sim.Laws) *sim.Verdict {
+func obey(t *testing.T, c *sim.Cluster, laws judge.Laws) *judge.Verdict {
 	t.Helper()
-	v := sim.Judge(&c.Observed, laws)
+	v := judge.Of(c.Observed, laws)
 	for _, b := range v.Breaches {
 		t.Error(b)
 	}
@@ -88,7 +89,7 @@ func obey(t *testing.T, c *sim.Cluster, laws sim.Laws) *sim.Verdict {
 }
 
 // share is what was admitted of what the limit grants in total: capacity + rate · time.
-func share(c *sim.Cluster, id sim.ID, since, until time.Duration) float64 {
+func share(c *sim.Cluster, id judge.ID, since, until time.Duration) float64 {
 	var admitted int64
 	for _, take := range c.Observed.Takes[id] {
 		if take.Admitted && !take.Backup && take.At >= since && take.At <= until {

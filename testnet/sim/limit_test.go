@@ -6,6 +6,7 @@ import (
 
 	"github.com/openclaw/edge/crdt"
 	"github.com/openclaw/edge/node"
+	"github.com/openclaw/edge/testnet/judge"
 	"github.com/openclaw/edge/testnet/memnet"
 	"github.com/openclaw/edge/testnet/sim"
 )
@@ -38,7 +39,7 @@ func TestOneLimitOnManyNodes(t *testing.T) {
 				whole(t, c, s.regions...)
 				regional(c, s.between)
 				c.Run(5*time.Second, nil)
-				id := sim.ID{Limit: "l", Key: "k"}
+				id := judge.ID{Limit: "l", Key: "k"}
 				from := c.Now()
 				c.Run(20*time.Second, []*sim.Flow{{ID: id, PerSecond: 300 * float64(len(s.regions)), Even: true}})
 				got := share(c, id, from, c.Now())
@@ -48,7 +49,7 @@ func TestOneLimitOnManyNodes(t *testing.T) {
 				}
 				time.Sleep(2 * time.Second)
 				c.Look()
-				v := obey(t, c, sim.Laws{Nodes: len(s.regions), Delay: 200*time.Millisecond + s.between.Delay, Apart: 100 * time.Millisecond})
+				v := obey(t, c, judge.Laws{Nodes: len(s.regions), Delay: 200*time.Millisecond + s.between.Delay, Apart: 100 * time.Millisecond})
 				t.Logf("overdraft %.2f of the bound, clock %.4f", v.Overdraft, v.Growth)
 			})
 		})
@@ -74,7 +75,7 @@ func TestAKeyOfOneNodeIsExactToTheToken(t *testing.T) {
 		c.Net.Default(delay(time.Millisecond))
 		whole(t, c, "a", "a", "a")
 		c.Run(5*time.Second, nil)
-		id := sim.ID{Limit: "l", Key: "k"}
+		id := judge.ID{Limit: "l", Key: "k"}
 		c.Run(20*time.Second+50*time.Millisecond, []*sim.Flow{{ID: id, PerSecond: 300, Even: true, Machines: c.Machines[1:2]}})
 		admitted, _ := c.Observed.Admitted(id)
 		ideal := c.Observed.Limits["l"].Admits(c.Observed.Takes[id])
@@ -106,9 +107,9 @@ func TestLawfulTrafficIsServed(t *testing.T) {
 				whole(t, c, s.regions...)
 				regional(c, s.link)
 				c.Run(5*time.Second, nil)
-				flow := &sim.Flow{ID: sim.ID{Limit: "l", Key: "k"}, PerSecond: 80, Even: true}
+				flow := &sim.Flow{ID: judge.ID{Limit: "l", Key: "k"}, PerSecond: 80, Even: true}
 				c.Run(time.Minute, []*sim.Flow{flow})
-				v := obey(t, c, sim.Laws{Nodes: len(s.regions), Delay: 2 * time.Second,
+				v := obey(t, c, judge.Laws{Nodes: len(s.regions), Delay: 2 * time.Second,
 					Lawful: map[string]bool{"l": true}, Refused: 0.001})
 				t.Logf("refused %.4f %%", 100*v.Refused)
 			})
@@ -123,7 +124,7 @@ func TestAKeyFailsOverToAnotherNode(t *testing.T) {
 	play(t, sim.Config{Seed: 3, Limits: []crdt.Definition{limit("l", 100, "10")}, Tune: seldom}, func(t *testing.T, c *sim.Cluster) {
 		c.Net.Default(delay(5 * time.Millisecond))
 		whole(t, c, "a", "a", "a")
-		id := sim.ID{Limit: "l", Key: "k"}
+		id := judge.ID{Limit: "l", Key: "k"}
 		c.Run(time.Hour, []*sim.Flow{{ID: id, PerSecond: 8, Even: true, Machines: c.Machines[:1]}})
 		before, offered := c.Observed.Admitted(id)
 		if before != offered {
@@ -141,6 +142,6 @@ func TestAKeyFailsOverToAnotherNode(t *testing.T) {
 		if is-was > 11 {
 			t.Errorf("a dry key was granted %d tokens within a second on the next node, the rate is 10", is-was)
 		}
-		obey(t, c, sim.Laws{Nodes: 3, Delay: 300 * time.Millisecond})
+		obey(t, c, judge.Laws{Nodes: 3, Delay: 300 * time.Millisecond})
 	})
 }

@@ -7,11 +7,12 @@ import (
 	"time"
 
 	"github.com/openclaw/edge/crdt"
+	"github.com/openclaw/edge/testnet/judge"
 )
 
 // Flow is a stream of takes on one bucket.
 type Flow struct {
-	ID
+	judge.ID
 	PerSecond float64    // takes offered, by all machines together
 	Cost      int64      // tokens; 0: one
 	Machines  []*Machine // that are asked; nil: all that are up when it comes to it
@@ -29,8 +30,6 @@ type Event struct {
 
 // step is how finely time passes for the load; arrivals in between are offered at its end.
 const step = 5 * time.Millisecond
-
-const sampleEvery = 250 * time.Millisecond
 
 // Run lets d pass, under load and events (those due earlier happen at once).
 func (c *Cluster) Run(d time.Duration, flows []*Flow, events ...Event) {
@@ -113,13 +112,13 @@ func (c *Cluster) offer(f *Flow, up []*Machine, random *rand.Rand) {
 }
 
 // Take makes one take and records it.
-func (c *Cluster) take(m *Machine, id ID, cost int64) bool {
+func (c *Cluster) take(m *Machine, id judge.ID, cost int64) bool {
 	d, err := m.Node.Take(id.Limit, id.Key, cost)
 	if err != nil {
 		c.fail(err)
 		return false
 	}
-	t := Take{At: c.Now(), Life: Life{m.Name, m.life}, Cost: cost, Admitted: d.Allowed, Backup: d.Backup}
+	t := judge.Take{At: c.Now(), Life: judge.Life{Machine: m.Name, Number: m.life}, Cost: cost, Admitted: d.Allowed, Backup: d.Backup}
 	c.Observed.Takes[id] = append(c.Observed.Takes[id], t)
 	if m.writer == "" && t.Admitted && !t.Backup {
 		c.learnWriter(m, id)
@@ -129,7 +128,7 @@ func (c *Cluster) take(m *Machine, id ID, cost int64) bool {
 
 // learnWriter finds out how m's incarnation signs: its slot is the one under its own name
 // that no earlier life had.
-func (c *Cluster) learnWriter(m *Machine, id ID) {
+func (c *Cluster) learnWriter(m *Machine, id judge.ID) {
 	b, err := m.Node.Look(id.Limit, id.Key)
 	if err != nil {
 		return
@@ -138,7 +137,7 @@ func (c *Cluster) learnWriter(m *Machine, id ID) {
 		w := writerOf(s.Writer)
 		if _, known := c.Observed.Writers[w]; s.Node == m.Name && !known {
 			m.writer = w
-			c.Observed.Writers[w] = Life{m.Name, m.life}
+			c.Observed.Writers[w] = judge.Life{Machine: m.Name, Number: m.life}
 		}
 	}
 }
@@ -155,11 +154,11 @@ func writerOf(slot string) string {
 
 // sample keeps what all nodes together have added to the refill clocks.
 func (c *Cluster) sample(now time.Duration) {
-	if now-c.samples < sampleEvery {
+	if now-c.samples < judge.SampleEvery {
 		return
 	}
 	c.samples = now
-	s := Sample{At: now, By: make(map[string][crdt.Policies]time.Duration)}
+	s := judge.Sample{At: now, By: make(map[string][crdt.Policies]time.Duration)}
 	for _, m := range c.Machines {
 		c.note(m)
 		s.By[m.Name] = m.own
@@ -185,7 +184,7 @@ func (c *Cluster) note(m *Machine) {
 
 // Look records how every machine that is up shows every bucket that was ever taken from.
 func (c *Cluster) Look() {
-	c.Observed.Holdings = make(map[ID][]Holding)
+	c.Observed.Holdings = make(map[judge.ID][]judge.Holding)
 	for id := range c.Observed.Takes {
 		for _, m := range c.Up() {
 			b, err := m.Node.Look(id.Limit, id.Key)
@@ -193,7 +192,7 @@ func (c *Cluster) Look() {
 				c.fail(err)
 				continue
 			}
-			h := Holding{Node: m.Name, Level: int64(b.Level), Taken: make(map[string]int64)}
+			h := judge.Holding{Node: m.Name, Level: int64(b.Level), Taken: make(map[string]int64)}
 			for _, s := range b.Slots {
 				h.Taken[writerOf(s.Writer)] += int64(s.Taken)
 			}

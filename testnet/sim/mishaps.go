@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/openclaw/edge/crdt"
+	"github.com/openclaw/edge/testnet/judge"
 )
 
 func (w *Weather) note(c *Cluster, format string, args ...any) {
@@ -36,7 +37,7 @@ func (w *Weather) happen(c *Cluster) {
 			w.note(c, "stop %s", m.Name)
 			if w.isCut(m) || w.Link.Loss > 0.2 {
 				w.excuse(m)
-				c.Observed.crashed(Life{m.Name, m.life}, c.Now()) // it may not get rid of its last changes
+				c.Observed.Crash(judge.Life{Machine: m.Name, Number: m.life}, c.Now()) // it may not get rid of its last changes
 			}
 			c.Stop(m)
 			w.waiting[m] = true
@@ -113,9 +114,9 @@ func (w *Weather) isCut(m *Machine) bool {
 // excuse notes that what m took since its oldest cut may be lost with it.
 func (w *Weather) excuse(m *Machine) {
 	if w.laws.Missed == nil {
-		w.laws.Missed = make(map[Life]time.Duration)
+		w.laws.Missed = make(map[judge.Life]time.Duration)
 	}
-	w.laws.Missed[Life{m.Name, m.life}] = 0
+	w.laws.Missed[judge.Life{Machine: m.Name, Number: m.life}] = 0
 }
 
 // mend heals some cuts and starts some of those that are down.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/openclaw/edge/crdt"
+	"github.com/openclaw/edge/testnet/judge"
 	"github.com/openclaw/edge/testnet/sim"
 )
 
@@ -19,12 +20,12 @@ func TestAllHoldTheSameWithinTwoRounds(t *testing.T) {
 		c.Run(5*time.Second, nil)
 		var flows []*sim.Flow
 		for k := range 60 {
-			flows = append(flows, &sim.Flow{ID: sim.ID{Limit: "l", Key: fmt.Sprint(k)}, PerSecond: 5})
+			flows = append(flows, &sim.Flow{ID: judge.ID{Limit: "l", Key: fmt.Sprint(k)}, PerSecond: 5})
 		}
 		c.Run(10*time.Second, flows)
 		time.Sleep(2*200*time.Millisecond + link)
 		c.Look()
-		v := obey(t, c, sim.Laws{Nodes: 5, Delay: 200*time.Millisecond + link, Apart: 20 * time.Millisecond, Whole: true})
+		v := obey(t, c, judge.Laws{Nodes: 5, Delay: 200*time.Millisecond + link, Apart: 20 * time.Millisecond, Whole: true})
 		t.Logf("overdraft %.2f of the bound", v.Overdraft)
 	})
 }
@@ -40,7 +41,7 @@ func TestAPausedDaemonFreezesItsNodeOnly(t *testing.T) {
 		m.Node.SetRefillPaused(true)
 		c.Run(2*time.Second, nil)
 		before := m.Node.Cluster().Policies["quorum"].ClockMS
-		c.Run(20*time.Second, []*sim.Flow{{ID: sim.ID{Limit: "l", Key: "k"}, PerSecond: 300, Even: true}})
+		c.Run(20*time.Second, []*sim.Flow{{ID: judge.ID{Limit: "l", Key: "k"}, PerSecond: 300, Even: true}})
 		if after := m.Node.Cluster().Policies["quorum"].ClockMS; after != before {
 			t.Errorf("its R moved by %.1f ms", after-before)
 		}
@@ -52,6 +53,6 @@ func TestAPausedDaemonFreezesItsNodeOnly(t *testing.T) {
 		m.Node.SetRefillPaused(false)
 		c.Run(5*time.Second, nil)
 		c.Look()
-		obey(t, c, sim.Laws{Nodes: 3, Delay: 100 * time.Millisecond, Apart: 20 * time.Millisecond, Whole: true})
+		obey(t, c, judge.Laws{Nodes: 3, Delay: 100 * time.Millisecond, Apart: 20 * time.Millisecond, Whole: true})
 	})
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/openclaw/edge/crdt"
 	"github.com/openclaw/edge/node"
+	"github.com/openclaw/edge/testnet/judge"
 	"github.com/openclaw/edge/testnet/sim"
 )
 
@@ -26,7 +27,7 @@ func TestRestartUnderLoad(t *testing.T) {
 				c.Net.Default(delay(5 * time.Millisecond))
 				whole(t, c, "a", "a", "a")
 				c.Run(5*time.Second, nil)
-				id := sim.ID{Limit: "l", Key: "k"}
+				id := judge.ID{Limit: "l", Key: "k"}
 				m, from := c.Machines[1], c.Now()
 				c.Run(60*time.Second, []*sim.Flow{{ID: id, PerSecond: 900, Even: true}},
 					sim.Event{At: from + 10*time.Second, Do: func() { must(t, s.end(c, m)) }},
@@ -38,7 +39,7 @@ func TestRestartUnderLoad(t *testing.T) {
 				}
 				c.Run(10*time.Second, nil)
 				c.Look()
-				obey(t, c, sim.Laws{Nodes: 3, Delay: 150 * time.Millisecond, Apart: 50 * time.Millisecond, Whole: true})
+				obey(t, c, judge.Laws{Nodes: 3, Delay: 150 * time.Millisecond, Apart: 50 * time.Millisecond, Whole: true})
 			})
 		})
 	}
@@ -61,7 +62,7 @@ func TestARestartInsideAMinority(t *testing.T) {
 		from := c.Now()
 		c.Run(time.Second, nil)
 		before := own(m, "quorum")
-		flows := []*sim.Flow{{ID: sim.ID{Limit: "quorum", Key: "k"}, PerSecond: 900, Even: true}, {ID: sim.ID{Limit: "share", Key: "k"}, PerSecond: 900, Even: true}}
+		flows := []*sim.Flow{{ID: judge.ID{Limit: "quorum", Key: "k"}, PerSecond: 900, Even: true}, {ID: judge.ID{Limit: "share", Key: "k"}, PerSecond: 900, Even: true}}
 		c.Run(60*time.Second, flows)
 		if n := m.Node.Cluster().ExpectedMembers; n != 3 {
 			t.Errorf("takes itself for one of %d, there are three", n)
@@ -79,7 +80,7 @@ func TestARestartInsideAMinority(t *testing.T) {
 		c.Heal([]*sim.Machine{m}, rest)
 		c.Run(20*time.Second, nil)
 		c.Look()
-		obey(t, c, sim.Laws{Nodes: 3, Delay: 500 * time.Millisecond, Cuts: 1, Frozen: time.Minute, Blind: 1, Apart: 50 * time.Millisecond, Whole: true})
+		obey(t, c, judge.Laws{Nodes: 3, Delay: 500 * time.Millisecond, Cuts: 1, Frozen: time.Minute, Blind: 1, Apart: 50 * time.Millisecond, Whole: true})
 	})
 }
 
@@ -98,7 +99,7 @@ func TestACrashIsTakenOver(t *testing.T) {
 			}
 		}
 		from := c.Now()
-		id := sim.ID{Limit: "l", Key: "k"}
+		id := judge.ID{Limit: "l", Key: "k"}
 		c.Run(20*time.Second, []*sim.Flow{{ID: id, PerSecond: 900, Even: true}})
 		got := share(c, id, from, c.Now())
 		t.Logf("admitted %.4f of the limit", got)
@@ -107,7 +108,7 @@ func TestACrashIsTakenOver(t *testing.T) {
 		}
 		c.Run(time.Second, nil)
 		c.Look()
-		obey(t, c, sim.Laws{Nodes: 3, Delay: 300 * time.Millisecond, Apart: 50 * time.Millisecond})
+		obey(t, c, judge.Laws{Nodes: 3, Delay: 300 * time.Millisecond, Apart: 50 * time.Millisecond})
 	})
 }
 
@@ -128,7 +129,7 @@ func TestAllStartAtOnce(t *testing.T) {
 				t.Errorf("%s reaches %d of 5 members", m.Name, s.ReachableMembers)
 			}
 		}
-		obey(t, c, sim.Laws{Whole: true})
+		obey(t, c, judge.Laws{Whole: true})
 	})
 }
 

@@ -5,14 +5,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/openclaw/edge/testnet/sim"
+	"github.com/openclaw/edge/testnet/judge"
 )
 
 // The rules of other limiters, in a few lines each, on the toy cluster and under the judge
 // that the product is under: the judge condemns every one of them, by a law that the fault
 // breaks, and acquits ours in all of the same places.
 func TestWrongRulesAreCondemned(t *testing.T) {
-	small := sim.Ideal{Capacity: 100, Rate: 10}
+	small := judge.Ideal{Capacity: 100, Rate: 10}
 	saturated := func(nodes, asked int, loss float64) toy {
 		return toy{nodes: make([]rule, nodes), round: 50 * time.Millisecond, delay: 10 * time.Millisecond, loss: loss,
 			limit: small, offered: 500, asked: asked, lasts: 30 * time.Second}
@@ -52,17 +52,17 @@ func TestWrongRulesAreCondemned(t *testing.T) {
 }
 
 // fill is what refill adds in a time, in millitokens.
-func fill(l sim.Ideal, d time.Duration) int64 { return int64(l.Rate * 1000 * d.Seconds()) }
+func fill(l judge.Ideal, d time.Duration) int64 { return int64(l.Rate * 1000 * d.Seconds()) }
 
 // shared: one pair (taken, added) for all, merged by max (patrol). Concurrent takes overwrite
 // each other.
 type shared struct {
-	limit        sim.Ideal
+	limit        judge.Ideal
 	spent, added int64
 	last         time.Duration
 }
 
-func newShared(_, _ int, l sim.Ideal) rule { return &shared{limit: l, added: 1000 * l.Capacity} }
+func newShared(_, _ int, l judge.Ideal) rule { return &shared{limit: l, added: 1000 * l.Capacity} }
 func (s *shared) level(now time.Duration) int64 {
 	s.added += min(fill(s.limit, now-s.last), 1000*s.limit.Capacity-(s.added-s.spent))
 	s.last = now
@@ -85,12 +85,12 @@ func (s *shared) taken() map[int]int64 { return map[int]int64{0: s.spent} }
 // refillAll: a slot a node for takes, and one for the refill that each adds by itself (colibri).
 type refillAll struct {
 	me           int
-	limit        sim.Ideal
+	limit        judge.Ideal
 	spent, added map[int]int64
 	last         time.Duration
 }
 
-func newRefillAll(i, _ int, l sim.Ideal) rule {
+func newRefillAll(i, _ int, l judge.Ideal) rule {
 	return &refillAll{me: i, limit: l, spent: make(map[int]int64), added: make(map[int]int64)}
 }
 func (r *refillAll) level(now time.Duration) int64 {
@@ -126,13 +126,13 @@ func (r *refillAll) taken() map[int]int64 { return r.spent }
 // merge takes it over: what was refilled since then is refilled again.
 type seconds struct {
 	me    int
-	limit sim.Ideal
+	limit judge.Ideal
 	added int64
 	spent map[int]int64
 	last  time.Duration
 }
 
-func newSeconds(i, _ int, l sim.Ideal) rule {
+func newSeconds(i, _ int, l judge.Ideal) rule {
 	return &seconds{me: i, limit: l, added: 1000 * l.Capacity, spent: make(map[int]int64)}
 }
 func (s *seconds) level(now time.Duration) int64 {
@@ -176,13 +176,13 @@ func (s *seconds) taken() map[int]int64 { return s.spent }
 // but keeps what the peers said of the window before (limitador).
 type window struct {
 	me    int
-	limit sim.Ideal
+	limit judge.Ideal
 	hits  map[int]int64
 	all   int64
 	began time.Duration
 }
 
-func newWindow(i, _ int, l sim.Ideal) rule {
+func newWindow(i, _ int, l judge.Ideal) rule {
 	return &window{me: i, limit: l, hits: make(map[int]int64)}
 }
 func (w *window) length() time.Duration {
@@ -221,14 +221,14 @@ func (w *window) taken() map[int]int64 { return map[int]int64{w.me: w.all} }
 // once, whether or not they arrive (gubernator, GLOBAL).
 type dropped struct {
 	me      int
-	limit   sim.Ideal
+	limit   judge.Ideal
 	left    int64
 	last    time.Duration
 	pending map[int]int64
 	known   map[int]int64
 }
 
-func newDropped(i, _ int, l sim.Ideal) rule {
+func newDropped(i, _ int, l judge.Ideal) rule {
 	return &dropped{me: i, limit: l, left: 1000 * l.Capacity, pending: make(map[int]int64), known: make(map[int]int64)}
 }
 func (d *dropped) level(now time.Duration) int64 {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/openclaw/edge/node"
+	"github.com/openclaw/edge/testnet/judge"
 	"github.com/openclaw/edge/testnet/sim"
 )
 
@@ -62,13 +63,13 @@ func TestSimulation(t *testing.T) {
 		len(seeds), time.Since(began).Round(time.Second), sum.Overdraft, sum.Growth, 100*sum.Refused, sum.Lost, sum.Settled)
 }
 
-func weather(t *testing.T, seed uint64) *sim.Verdict {
+func weather(t *testing.T, seed uint64) *judge.Verdict {
 	nodes := 3 + int(seed%4)
 	if seed > bigSeeds {
 		nodes = 30
 	}
 	w := sim.NewWeather(seed, nodes)
-	var v *sim.Verdict
+	var v *judge.Verdict
 	coarse := func(c *node.Config) { c.Tick = 20 * time.Millisecond } // a tenth of the time otherwise
 	play(t, sim.Config{Seed: seed, Limits: w.Limits, Tune: coarse}, func(t *testing.T, c *sim.Cluster) {
 		var err error
@@ -91,10 +92,10 @@ func weather(t *testing.T, seed uint64) *sim.Verdict {
 // tally is the worst of all verdicts.
 type tally struct {
 	mu sync.Mutex
-	sim.Verdict
+	judge.Verdict
 }
 
-func (s *tally) add(v *sim.Verdict) {
+func (s *tally) add(v *judge.Verdict) {
 	if v == nil {
 		return
 	}

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/openclaw/edge/crdt"
-	"github.com/openclaw/edge/testnet/sim"
+	"github.com/openclaw/edge/testnet/judge"
 )
 
 // rule is one node's way to hold one limit on one key: how it takes, what it tells the
@@ -21,7 +21,7 @@ type rule interface {
 }
 
 // maker makes node i of n with a limit.
-type maker func(i, n int, l sim.Ideal) rule
+type maker func(i, n int, l judge.Ideal) rule
 
 // toy is a cluster of rules: rounds, delay and loss as in the real one, everything else
 // left out.
@@ -30,7 +30,7 @@ type toy struct {
 	round   time.Duration
 	delay   time.Duration
 	loss    float64
-	limit   sim.Ideal
+	limit   judge.Ideal
 	offered float64       // per second, spread over those who are asked
 	asked   int           // how many of the nodes, the first ones
 	moves   time.Duration // after which the next node alone is asked; 0: they take turns
@@ -55,13 +55,13 @@ func (l *letters) Pop() any          { x := (*l)[len(*l)-1]; *l = (*l)[:len(*l)-
 const toyStep = 5 * time.Millisecond
 
 // play runs the toy under load, then quietly, and judges it as the real cluster is judged.
-func (y *toy) play(mk maker, seed uint64) *sim.Verdict {
+func (y *toy) play(mk maker, seed uint64) *judge.Verdict {
 	random := rand.New(rand.NewPCG(seed, 7))
 	for i := range y.nodes {
 		y.nodes[i] = mk(i, len(y.nodes), y.limit)
 	}
-	id := sim.ID{Limit: "l", Key: "k"}
-	o := &sim.Observed{Limits: map[string]*sim.Ideal{"l": &y.limit}, Takes: make(map[sim.ID][]sim.Take), Writers: make(map[string]sim.Life), Holdings: make(map[sim.ID][]sim.Holding)}
+	id := judge.ID{Limit: "l", Key: "k"}
+	o := &judge.Observed{Limits: map[string]*judge.Ideal{"l": &y.limit}, Takes: make(map[judge.ID][]judge.Take), Writers: make(map[string]judge.Life), Holdings: make(map[judge.ID][]judge.Holding)}
 	var mail letters
 	gap := time.Duration(float64(time.Second) / y.offered)
 	next, turn := time.Duration(0), 0
@@ -76,7 +76,7 @@ func (y *toy) play(mk maker, seed uint64) *sim.Verdict {
 			if turn++; y.moves > 0 {
 				i = int(now/y.moves) % y.asked
 			}
-			o.Takes[id] = append(o.Takes[id], sim.Take{At: now, Life: life(i), Cost: 1, Admitted: y.nodes[i].take(now)})
+			o.Takes[id] = append(o.Takes[id], judge.Take{At: now, Life: life(i), Cost: 1, Admitted: y.nodes[i].take(now)})
 		}
 		if now%y.round != 0 {
 			continue
@@ -90,7 +90,7 @@ func (y *toy) play(mk maker, seed uint64) *sim.Verdict {
 		}
 	}
 	for i, n := range y.nodes {
-		h := sim.Holding{Node: fmt.Sprint(i), Level: n.level(y.lasts + quiet), Taken: make(map[string]int64)}
+		h := judge.Holding{Node: fmt.Sprint(i), Level: n.level(y.lasts + quiet), Taken: make(map[string]int64)}
 		for w, tokens := range n.taken() {
 			h.Taken[fmt.Sprint(w)] = tokens
 			o.Writers[fmt.Sprint(w)] = life(w)
@@ -101,10 +101,10 @@ func (y *toy) play(mk maker, seed uint64) *sim.Verdict {
 	if y.loss > 0 {
 		delay += 5 * y.round
 	}
-	return sim.Judge(o, sim.Laws{Nodes: len(y.nodes), Delay: delay, Apart: toyStep, Lawful: map[string]bool{"l": y.offered < y.limit.Rate}, Refused: 0.001})
+	return judge.Of(o, judge.Laws{Nodes: len(y.nodes), Delay: delay, Apart: toyStep, Lawful: map[string]bool{"l": y.offered < y.limit.Rate}, Refused: 0.001})
 }
 
-func life(i int) sim.Life { return sim.Life{Machine: fmt.Sprint(i), Number: 1} }
+func life(i int) judge.Life { return judge.Life{Machine: fmt.Sprint(i), Number: 1} }
 
 // ours is the product's rule, crdt.Bucket, on the toy's perfect clock.
 type ours struct {
@@ -113,7 +113,7 @@ type ours struct {
 	b     crdt.Bucket
 }
 
-func newOurs(i, n int, l sim.Ideal) rule {
+func newOurs(i, n int, l judge.Ideal) rule {
 	d := limit("l", l.Capacity, fmt.Sprint(l.Rate))
 	o := &ours{me: i, terms: crdt.Terms{Definition: d, Pieces: []crdt.Piece{{Rate: d.Rate}}, Idle: crdt.Never}}
 	o.terms.MaxDebt = crdt.Milli(n-1) * (d.Capacity + o.terms.Fill(0, crdt.Instant(3*time.Second)))

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/openclaw/edge/crdt"
+	"github.com/openclaw/edge/testnet/judge"
 	"github.com/openclaw/edge/testnet/memnet"
 )
 
@@ -22,7 +23,7 @@ type Weather struct {
 
 	random  *rand.Rand
 	Log     []string // what was done, for a failure's report
-	laws    Laws
+	laws    judge.Laws
 	cut     map[int][][2]*Machine // cuts in force, by number
 	cuts    int
 	since   map[int]time.Duration
@@ -85,7 +86,7 @@ func (w *Weather) flows() (flows []*Flow) {
 		for _, d := range w.Limits {
 			for k := range keys {
 				if d.Name == limit {
-					flows = append(flows, &Flow{ID: ID{limit, fmt.Sprintf("k%d", k)}, PerSecond: share * d.Rate.PerSecond(), Even: even})
+					flows = append(flows, &Flow{ID: judge.ID{Limit: limit, Key: fmt.Sprintf("k%d", k)}, PerSecond: share * d.Rate.PerSecond(), Even: even})
 				}
 			}
 		}
@@ -101,7 +102,7 @@ func (w *Weather) flows() (flows []*Flow) {
 
 // Play starts the cluster, lets the weather pass over it, repairs everything, waits until all
 // should be quiet, and judges.
-func (w *Weather) Play(c *Cluster) (*Verdict, error) {
+func (w *Weather) Play(c *Cluster) (*judge.Verdict, error) {
 	for _, r := range w.Regions {
 		c.Add(r)
 	}
@@ -117,13 +118,13 @@ func (w *Weather) Play(c *Cluster) (*Verdict, error) {
 }
 
 // settle judges once everybody should have everything, or sooner if they have.
-func (w *Weather) settle(c *Cluster) *Verdict {
+func (w *Weather) settle(c *Cluster) *judge.Verdict {
 	healed := c.Now()
 	const step = 2 * time.Second
-	c.Run(min(w.quiet(), window+step), nil)
+	c.Run(min(w.quiet(), judge.Window+step), nil)
 	for {
 		c.Look()
-		v := Judge(&c.Observed, w.Laws(c))
+		v := judge.Of(c.Observed, w.Laws(c))
 		v.Settled = c.Now() - healed
 		if len(v.Breaches) == 0 || v.Settled >= w.quiet() {
 			return v
@@ -194,7 +195,7 @@ func (w *Weather) events(c *Cluster) (events []Event) {
 }
 
 // Laws is what this weather allows.
-func (w *Weather) Laws(c *Cluster) Laws {
+func (w *Weather) Laws(c *Cluster) judge.Laws {
 	l := w.laws
 	l.Nodes, l.Delay, l.Ahead, l.Apart = len(c.Machines), w.delay(), 300*time.Millisecond, 100*time.Millisecond
 	l.Whole = w.quiet() > 10*time.Second

@@ -1,4 +1,4 @@
-package sim
+package judge
 
 import (
 	"fmt"
@@ -46,8 +46,8 @@ func (v *Verdict) breach(law, format string, args ...any) {
 	}
 }
 
-// Judge holds what was observed against the laws.
-func Judge(o *Observed, laws Laws) *Verdict {
+// Of holds what was observed against the laws.
+func Of(o *Observed, laws Laws) *Verdict {
 	v := new(Verdict)
 	lost := v.conserved(o, laws)
 	v.bounded(o, laws, lost)
@@ -104,24 +104,27 @@ func (l *Ideal) allowance(laws Laws) float64 {
 	return sum + float64(laws.Blind+l.Reset)*capacity + float64(l.Reset*(laws.Nodes-1))*each
 }
 
-// window is over how long the growth of the refill clocks is judged, and how much more than
+// SampleEvery is how often the refill clocks are to be sampled.
+const SampleEvery = 250 * time.Millisecond
+
+// Window is over how long the growth of the refill clocks is judged, and how much more than
 // it may be added (ticks do not fall on its ends).
 const (
-	window   = 5 * time.Second
+	Window   = 5 * time.Second
 	overGrow = 1.02
 )
 
-// authorised: over any window all nodes together add no more than its length.
+// authorised: over any Window, all nodes together add no more than its length.
 func (v *Verdict) authorised(o *Observed) {
 	from := 0
 	for to := range o.Samples {
-		for o.Samples[to].At-o.Samples[from].At > window {
+		for o.Samples[to].At-o.Samples[from].At > Window {
 			from++
 		}
 		for _, p := range []crdt.Policy{crdt.Quorum, crdt.Share} {
 			passed := o.Samples[to].At - o.Samples[from].At
 			grown := o.Samples[to].Own[p] - o.Samples[from].Own[p]
-			if passed < window-2*sampleEvery {
+			if passed < Window-2*SampleEvery {
 				continue
 			}
 			share := float64(grown) / float64(passed)
@@ -145,7 +148,7 @@ func (v *Verdict) awake(o *Observed, laws Laws) {
 	last := o.Samples[len(o.Samples)-1]
 	first := last
 	for _, s := range o.Samples {
-		if last.At-s.At <= window {
+		if last.At-s.At <= Window {
 			first = s
 			break
 		}

@@ -1,4 +1,4 @@
-package sim
+package judge
 
 import (
 	"time"
@@ -47,17 +47,20 @@ type Holding struct {
 	Taken map[string]int64 // millitokens, by writer
 }
 
-func (o *Observed) init(limits []crdt.Definition) {
+// New is an empty history of a cluster that starts with these limits.
+func New(limits []crdt.Definition) *Observed {
+	o := new(Observed)
 	o.Limits = make(map[string]*Ideal)
 	o.Takes = make(map[ID][]Take)
 	o.Writers = make(map[string]Life)
 	o.Crashed = make(map[Life]time.Duration)
-	o.redefine(limits)
+	o.Redefine(limits)
+	return o
 }
 
-// redefine notes a new file. What it does to a bucket, and when, depends on who has heard of
+// Redefine notes a new file. What it does to a bucket, and when, depends on who has heard of
 // it; so from then on a limit is judged by the most that any of its definitions allows.
-func (o *Observed) redefine(limits []crdt.Definition) {
+func (o *Observed) Redefine(limits []crdt.Definition) {
 	for _, d := range limits {
 		capacity, rate := int64(d.Capacity/crdt.Token), d.Rate.PerSecond()
 		i := o.Limits[d.Name]
@@ -72,7 +75,8 @@ func (o *Observed) redefine(limits []crdt.Definition) {
 	}
 }
 
-func (o *Observed) crashed(l Life, at time.Duration) { o.Crashed[l] = at }
+// Crash notes when a life ended without a chance to say more.
+func (o *Observed) Crash(l Life, at time.Duration) { o.Crashed[l] = at }
 
 // Admitted is the tokens admitted from a bucket, backups aside, and how many were offered.
 func (o *Observed) Admitted(id ID) (admitted, offered int64) {

@@ -1,0 +1,16 @@
+// Package judge holds what a cluster did against one ideal token bucket per key.
+//
+//	every take, own refill components, final buckets ──▶ Observed ──▶ Of ──▶ Verdict: breaches of the laws, by name
+//
+// The laws are the promises of design.md, section 9:
+//
+//	bounded     no bucket is ever overdrawn beyond (nodes−1)·(capacity + rate·delay), and what cuts and crashes add
+//	authorised  all nodes together never add more to the refill clock than the time that passed
+//	awake       when everybody hears everybody, they add exactly the time that passes
+//	conserved   what the takers admitted is what the slots of their writers say, to the token
+//	converged   when all is quiet, all nodes show the same slots and the same level
+//	lawful      what one ideal bucket would admit is admitted
+//
+// It condemns the merge rules of other limiters, each by name (testnet/sim/rules_test.go): laws
+// that cannot fail prove nothing.
+package judge
