@@ -322,11 +322,14 @@ func (n *Node) Restart() { n.t.Helper(); n.launch() }
 var given sync.Map // ports that FreeAddr has returned
 
 // FreeAddr returns a loopback address, free for UDP and TCP, that stays so: it is below the ports
-// that the kernel hands to connections and to listeners on port 0, and returned only once.
+// that the kernel hands to connections and to listeners on port 0, and tried only once.
 func FreeAddr(t testing.TB) string {
 	t.Helper()
 	for range 1000 {
 		addr := fmt.Sprintf("127.0.0.1:%d", 20000+rand.IntN(10000))
+		if _, taken := given.LoadOrStore(addr, true); taken { // first: to try it is to take it for a moment
+			continue
+		}
 		l, err := net.Listen("tcp", addr)
 		if err != nil {
 			continue
@@ -337,9 +340,7 @@ func FreeAddr(t testing.TB) string {
 			continue
 		}
 		p.Close()
-		if _, taken := given.LoadOrStore(addr, true); !taken {
-			return addr
-		}
+		return addr
 	}
 	t.Fatal("no port is free for both UDP and TCP")
 	return ""
