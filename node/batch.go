@@ -84,7 +84,7 @@ func (n *Node) takeAtomic(limits []*Limit, reqs []Request) []Decision {
 		}
 		need[spots[i]] += crdt.Milli(q.Cost) * crdt.Token
 		e := spots[i].s.at(spots[i].place)
-		if !e.live || int(e.limit) != limits[i].Index || e.key != q.Key && e.key != "" {
+		if !e.live() || int(e.limit) != limits[i].Index || e.key != q.Key && e.key != "" {
 			ok = false // evicted for another key of this very batch
 			continue
 		}
@@ -109,7 +109,7 @@ func (n *Node) notTaken(s *shard, place uint32, l *Limit, q Request, need crdt.M
 	d := Decision{Limit: l, Cost: q.Cost, Level: l.Capacity}
 	s.reject(l.Index)
 	if place != 0 {
-		if e := s.at(place); e.live && int(e.limit) == l.Index {
+		if e := s.at(place); e.live() && int(e.limit) == l.Index {
 			d.Level = e.Level(&l.terms)
 		}
 	}

@@ -96,9 +96,8 @@ func (n *Node) dirtySegments() (set uint64) {
 	for i := range n.table.shards {
 		s := &n.table.shards[i]
 		s.mu.Lock()
-		force := n.force.Load()
 		for _, place := range s.dirty {
-			set |= force.segmentBit(s.at(place))
+			set |= s.at(place).segmentBit()
 		}
 		s.mu.Unlock()
 	}
@@ -106,11 +105,11 @@ func (n *Node) dirtySegments() (set uint64) {
 }
 
 // segmentBit is an entry's segment as a set; empty for one that is gone.
-func (f *inForce) segmentBit(e *entry) uint64 {
-	if l := f.at(e); l != nil {
-		return 1 << l.segmentOf(e.key)
+func (e *entry) segmentBit() uint64 {
+	if !e.live() {
+		return 0
 	}
-	return 0
+	return 1 << (e.segment - 1)
 }
 
 // Owns goes by rendezvous over the reachable members, this node among them.

@@ -70,7 +70,7 @@ func (g *segments) copyStride(s *shard, from uint32, to *[bucketSegs]int) (copie
 		if l == nil {
 			continue
 		}
-		k := to[l.segmentOf(e.key)]
+		k := to[e.segment-1]
 		if k == 0 {
 			continue
 		}

@@ -36,11 +36,11 @@ func (p *replica) Drain(ids []uint32) []uint32 {
 		if echo {
 			s.tellEchoes()
 		}
-		force, segments := p.n.force.Load(), uint64(0)
+		segments := uint64(0)
 		for _, place := range s.dirty {
 			e := s.at(place)
 			e.dirty = false
-			segments |= force.segmentBit(e)
+			segments |= e.segmentBit()
 			ids = append(ids, uint32(i)<<localBits|place)
 		}
 		p.n.changed.note(segments)
@@ -101,7 +101,7 @@ func (p *replica) packBucket(id uint32, max int) bool {
 
 // at is the limit of a live entry; nil if the limit was removed.
 func (f *inForce) at(e *entry) *Limit {
-	if !e.live || int(e.limit) >= len(f.byID) {
+	if !e.live() || int(e.limit) >= len(f.byID) {
 		return nil
 	}
 	return f.byID[e.limit]
@@ -192,7 +192,7 @@ func (n *Node) keep(l *Limit, in *crdt.Entry, stored bool) (id uint32, learnt bo
 			n.unkept.Add(1)
 			return 0, false, nil
 		}
-		if e, place = s.insert(h, uint16(l.Index), key, *theirs); e == nil {
+		if e, place = s.insert(h, l, key, *theirs); e == nil {
 			n.unkept.Add(1)
 			return 0, false, nil
 		}
@@ -209,7 +209,7 @@ func (n *Node) keep(l *Limit, in *crdt.Entry, stored bool) (id uint32, learnt bo
 		n.echo(s, e, place)
 	}
 	if learnt {
-		n.changed.note(1 << l.segmentOf(key))
+		n.changed.note(e.segmentBit())
 		if stored {
 			s.touch(e, place)
 		}
@@ -292,7 +292,7 @@ func (p *replica) Scan(cursor uint64, ids []uint32, max int) ([]uint32, uint64) 
 		s := &p.n.table.shards[i]
 		s.mu.Lock()
 		for ; id&localMask < s.next && max > 0; id++ {
-			if place := id & localMask; place > 0 && s.at(place).live {
+			if place := id & localMask; place > 0 && s.at(place).live() {
 				ids = append(ids, id)
 				max--
 			}

@@ -52,14 +52,16 @@ type shard struct {
 // An entry is two cache lines, and begins one, as chunks are large objects of the heap. A
 // take that is refused needs the first only.
 type entry struct {
-	key   string
-	limit uint16 // Limit.Index
-	live  bool
-	dirty bool
-	tag   uint32
+	key     string
+	limit   uint16 // Limit.Index
+	segment uint8  // that it is kept in, as persist numbers them; 0: nobody lives here
+	dirty   bool
+	tag     uint32
 	crdt.Bucket
 	room [1]crdt.Slot // of the bucket, while it knows one writer only: most never know another
 }
+
+func (e *entry) live() bool { return e.segment != 0 }
 
 // tally counts one limit's events in one shard, under the shard's lock: counting costs the
 // hot path no shared cache line.
@@ -137,7 +139,7 @@ func (s *shard) find(hash uint64, limit uint16, key string) (*entry, uint32) {
 
 // insert adds a key that is not there, with a copy of the key. It returns nil when the
 // shard is full, at 64 million buckets.
-func (s *shard) insert(hash uint64, limit uint16, key string, b crdt.Bucket) (*entry, uint32) {
+func (s *shard) insert(hash uint64, l *Limit, key string, b crdt.Bucket) (*entry, uint32) {
 	var place uint32
 	if n := len(s.free); n > 0 {
 		place = s.free[n-1]
@@ -156,7 +158,7 @@ func (s *shard) insert(hash uint64, limit uint16, key string, b crdt.Bucket) (*e
 		s.grow()
 	}
 	e := s.at(place)
-	*e = entry{key: strings.Clone(key), limit: limit, live: true, dirty: e.dirty, tag: uint32(hash), Bucket: b}
+	*e = entry{key: strings.Clone(key), limit: uint16(l.Index), segment: uint8(1 + l.segmentOf(key)), dirty: e.dirty, tag: uint32(hash), Bucket: b}
 	e.Bucket.Settle(e.room[:])
 	s.link(e.tag, place)
 	s.live++
@@ -216,7 +218,7 @@ func (s *shard) touch(e *entry, place uint32) {
 // tellEchoes makes the buckets that some peer lacks something of dirty.
 func (s *shard) tellEchoes() {
 	for place := range s.echoes {
-		if e := s.at(place); e.live {
+		if e := s.at(place); e.live() {
 			s.touch(e, place)
 		}
 	}
@@ -245,7 +247,7 @@ func (s *shard) walk(from uint32, f func(e *entry, place uint32)) (more bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for place := max(1, from); place < min(s.next, from+stride); place++ {
-		if e := s.at(place); e.live {
+		if e := s.at(place); e.live() {
 			f(e, place)
 		}
 	}
@@ -255,7 +257,7 @@ func (s *shard) walk(from uint32, f func(e *entry, place uint32)) (more bool) {
 // each calls f for every live bucket of the shard, under its lock; f may remove it.
 func (s *shard) each(f func(e *entry, place uint32)) {
 	for place := uint32(1); place < s.next; place++ {
-		if e := s.at(place); e.live {
+		if e := s.at(place); e.live() {
 			f(e, place)
 		}
 	}

@@ -31,7 +31,7 @@ func TestTableIsAMap(t *testing.T) {
 				delete(model, key)
 			} else if !ok {
 				v := crdt.Milli(rapid.Int32().Draw(t, "value"))
-				s.insert(h, 3, key, crdt.Bucket{Filled: v})
+				s.insert(h, &Limit{Index: 3}, key, crdt.Bucket{Filled: v})
 				model[key] = v
 			}
 		}

@@ -169,7 +169,7 @@ func (n *Node) meet(s *shard, l *Limit, r crdt.Instant, h uint64, key string) (*
 	if !n.room(s, l, key) {
 		return nil, 0
 	}
-	if e, place = s.insert(h, uint16(l.Index), key, crdt.NewBucket(&l.terms, r)); e != nil {
+	if e, place = s.insert(h, l, key, crdt.NewBucket(&l.terms, r)); e != nil {
 		l.buckets.Add(1)
 	}
 	return e, place
@@ -220,7 +220,7 @@ func (n *Node) room(s *shard, l *Limit, key string) bool {
 			s.hand = 1
 		}
 		e := s.at(s.hand)
-		if e.live && int(e.limit) == l.Index && e.key != "" && e.Full(&l.terms, r) {
+		if e.live() && int(e.limit) == l.Index && e.key != "" && e.Full(&l.terms, r) {
 			n.evict(s, l, s.hand)
 			s.tally[l.Index].evictedMemory++
 			return true
