@@ -42,6 +42,7 @@ type Config struct {
 	Lease       time.Duration // default 3s: who is silent for longer gets empty frames only
 	AuditEvery  time.Duration // between range audits, jittered by a quarter; default 3m; costs 8 kB a time
 	FoundAfter  time.Duration // default 10s: how long to try seeds, without a roster, before founding
+	WallAhead   time.Duration // testnets: how far this node's wall clock is ahead of the machine's
 
 	Transport memberlist.NodeAwareTransport // nil: sockets
 	Logger    *slog.Logger                  // nil: slog.Default

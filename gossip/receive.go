@@ -45,7 +45,7 @@ func (l *loop) receive(m message) {
 	l.g.counts.heard(p.Node)
 	p.heard(f, fresh, m.at)
 	if f.to == l.cfg.Writer {
-		p.prove(f, m.at, l.mono(m.at))
+		p.prove(f, m.at.Add(l.cfg.WallAhead), l.mono(m.at))
 	}
 	for _, k := range f.vector {
 		p.raise(k.writer, k.version, l.now)

@@ -16,7 +16,7 @@ func (l *loop) begin(p *peer, flags byte) {
 	h := head{
 		flags: flags, cluster: l.net.cluster, node: l.cfg.Node, writer: l.cfg.Writer,
 		counter: l.roster[l.cfg.Node].Counter, to: p.Writer,
-		seq: l.seq, sent: l.mono(at), wall: uint64(at.UnixMicro()),
+		seq: l.seq, sent: l.mono(at), wall: uint64(at.Add(l.cfg.WallAhead).UnixMicro()),
 		roster: l.fpAll, vector: l.vec.marks(maxVector),
 	}
 	if l.phase == Synced {

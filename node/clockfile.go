@@ -36,6 +36,9 @@ func (n *Node) readClock() (k knowledge, ok bool) {
 		n.setAside(path, "refill clock on disk not readable: the peers' is taken", err)
 		return knowledge{}, false
 	}
+	if k.SavedMS > 0 {
+		k.SavedMS -= n.cfg.WallAhead.Milliseconds()
+	}
 	return k, true
 }
 
@@ -74,7 +77,9 @@ func (n *Node) writeClock() {
 	if path == "" {
 		return
 	}
-	known, err := json.Marshal(n.refill.knowledge())
+	k := n.refill.knowledge()
+	k.SavedMS += n.cfg.WallAhead.Milliseconds()
+	known, err := json.Marshal(k)
 	if err == nil {
 		var raw []byte
 		if raw, err = json.Marshal(clockFile{Refill: known, Sum: checksum(known)}); err == nil {

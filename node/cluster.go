@@ -19,7 +19,7 @@ func (n *Node) Cluster() Cluster {
 	speeds := n.refill.speedsNow()
 	own, at := n.refill.own(n.cfg.Node)
 	c := Cluster{
-		Node: n.cfg.Node, Region: n.cfg.Region, TimeMS: float64(at.UnixMicro()) / 1000, LeaseMS: n.cfg.Lease.Milliseconds(),
+		Node: n.cfg.Node, Region: n.cfg.Region, TimeMS: float64(at.Add(n.cfg.WallAhead).UnixMicro()) / 1000, LeaseMS: n.cfg.Lease.Milliseconds(),
 		ExpectedMembers: len(v.Members), ReachableMembers: a.reachable,
 		Policies: make(map[string]PolicyState), RefillPaused: n.refill.paused.Load(),
 		Members: []Member{},

@@ -51,6 +51,10 @@ type Config struct {
 	Transport memberlist.NodeAwareTransport
 	stores    *stores // tests: in the place of those that Persist names
 	NoListen  bool    // tests: no HTTP and metrics listeners (and Transport: no gossip sockets)
+
+	// WallAhead is for testnets: how far this node's wall clock is ahead of the machine's.
+	// Everything that peers, stores and the next start are told of the time goes by it.
+	WallAhead time.Duration
 }
 
 // DefaultConfig is a node on loopback with the built-in limits.

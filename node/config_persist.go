@@ -22,6 +22,7 @@ type Persist struct {
 	AccountID   string // of Cloudflare
 	NamespaceID string
 	TokenEnv    string // variable that holds the API token
+	Token       Secret // in its place, where there is no variable
 	BaseURL     string // "": Cloudflare's
 
 	RedisURL     Secret // "": no Redis
@@ -48,6 +49,13 @@ func (s Secret) String() string {
 // GoString and LogValue are for %#v and slog.
 func (s Secret) GoString() string     { return s.String() }
 func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
+
+func (p *Persist) token() string {
+	if p.Token != "" {
+		return string(p.Token)
+	}
+	return os.Getenv(p.TokenEnv)
+}
 
 func defaultPersist() Persist {
 	return Persist{SnapshotEvery: 10 * time.Second, ReconcileEvery: 5 * time.Minute, Backend: BackendLocal}

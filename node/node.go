@@ -94,7 +94,7 @@ func New(cfg Config) (*Node, error) {
 	g, err := gossip.New(gossip.Config{
 		Cluster: cfg.Cluster, Node: cfg.Node, Region: cfg.Region, Writer: uint64(n.writer),
 		Bind: cfg.Gossip, Advertise: cfg.Advertise, Seeds: cfg.Join, Keys: cfg.GossipKeys,
-		RosterFile: cfg.dataFile("roster"), RoundRegion: cfg.RoundRegion, RoundWAN: cfg.RoundWAN, Lease: cfg.Lease,
+		RosterFile: cfg.dataFile("roster"), RoundRegion: cfg.RoundRegion, RoundWAN: cfg.RoundWAN, Lease: cfg.Lease, WallAhead: cfg.WallAhead,
 		Transport: cfg.Transport, Logger: n.log, State: &replica{n: n},
 	})
 	if err != nil {

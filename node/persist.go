@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -61,7 +60,7 @@ func (n *Node) openKeeper() (*keeper, error) {
 		Cluster: n.cfg.Cluster, Node: n.cfg.Node, Incarnation: uint64(n.writer), Segments: segmentSpecs(),
 		Primary: open.primary, Shared: open.shared, Fallback: open.fallback, Disk: open.disk,
 		Every: n.cfg.Persist.SnapshotEvery, ReconcileEvery: n.cfg.Persist.ReconcileEvery,
-		State: k.segments, Current: n.mayWrite, Observe: n.stores.observe, SetAside: n.keepAside,
+		WallAhead: n.cfg.WallAhead, State: k.segments, Current: n.mayWrite, Observe: n.stores.observe, SetAside: n.keepAside,
 		Logger: n.log.With("part", "persist"),
 	})
 	if err != nil {
@@ -89,7 +88,7 @@ func (n *Node) openStores() (s stores, err error) {
 	switch c.Backend {
 	case BackendCloudflare:
 		cf, err := persist.NewCloudflare(persist.CloudflareConfig{
-			AccountID: c.AccountID, NamespaceID: c.NamespaceID, Token: os.Getenv(c.TokenEnv), BaseURL: c.BaseURL,
+			AccountID: c.AccountID, NamespaceID: c.NamespaceID, Token: c.token(), BaseURL: c.BaseURL,
 			Members: func() int { return max(1, len(n.gossip.View().Members)) },
 		})
 		if err != nil {

@@ -30,7 +30,7 @@ func (g *segments) Join(s *persist.Segment) error {
 	if err != nil {
 		return err
 	}
-	g.joinClock(k, s.Time)
+	g.joinClock(k, s.Time.Add(-g.n.cfg.WallAhead))
 	if len(s.Payload) == 0 {
 		return nil
 	}

@@ -51,6 +51,7 @@ type Config struct {
 	Fallback Store // takes exactly what Primary did not; nil: none
 	Disk     Store // keeps every segment, owned or not; nil: none
 
+	WallAhead      time.Duration // testnets: of the clock that segments are dated by
 	Every          time.Duration // between rounds; 0: 10 s. What a crash of everybody loses
 	ReconcileEvery time.Duration // 0: 5 min; sooner after an outage
 

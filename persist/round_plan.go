@@ -121,7 +121,7 @@ func (h *Hybrid) encode(j *job, clock []byte, now time.Time) error {
 		p.sequence = h.sequence
 		v := Segment{
 			Name: spec.Name, Part: part, Cluster: h.cfg.Cluster, Node: h.cfg.Node, Incarnation: h.cfg.Incarnation,
-			Sequence: p.sequence, Time: now, Clock: clock, Payload: p.payload,
+			Sequence: p.sequence, Time: now.Add(h.cfg.WallAhead), Clock: clock, Payload: p.payload,
 		}
 		data, err := v.Bytes()
 		if err != nil {

@@ -49,6 +49,9 @@ func (v *Verdict) breach(law, format string, args ...any) {
 // Of holds what was observed against the laws.
 func Of(o *Observed, laws Laws) *Verdict {
 	v := new(Verdict)
+	if o.Missed > 0 {
+		v.breach("observed", "%d takes came after the most that are kept: shorten the run, or offer less", o.Missed)
+	}
 	lost := v.conserved(o, laws)
 	v.bounded(o, laws, lost)
 	v.authorised(o)
@@ -59,19 +62,7 @@ func Of(o *Observed, laws Laws) *Verdict {
 }
 
 func (o *Observed) ids() []ID {
-	return slices.SortedFunc(maps.Keys(o.Takes), func(a, b ID) int {
-		if a.Limit != b.Limit {
-			return cmpString(a.Limit, b.Limit)
-		}
-		return cmpString(a.Key, b.Key)
-	})
-}
-
-func cmpString(a, b string) int {
-	if a < b {
-		return -1
-	}
-	return 1
+	return slices.SortedFunc(maps.Keys(o.Takes), compareID)
 }
 
 // bounded holds each bucket's overdraft against promises 1 and 2. Open limits are bound only
@@ -132,7 +123,7 @@ func (v *Verdict) authorised(o *Observed) {
 			if share > overGrow {
 				by := make(map[string]time.Duration)
 				for m, own := range o.Samples[to].By {
-					by[m] = (own[p] - o.Samples[from].By[m][p]).Round(time.Millisecond)
+					by[m] = (own.Own[p] - o.Samples[from].By[m].Own[p]).Round(time.Millisecond)
 				}
 				v.breach("authorised", "%v clock grew by %v in the %v before %v: %v", p, grown, passed, o.Samples[to].At, by)
 			}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,14 +22,15 @@ import (
 // Config says what is simulated. Limits is required.
 type Config struct {
 	Seed   uint64
-	Dir    string            // data directories are made below it; "": nobody keeps anything
-	Limits []crdt.Definition // version 1 of every file
-	Logger *slog.Logger      // nil: discarded
-	Tune   func(*node.Config)
+	Dir    string                   // data directories are made below it; "": nobody keeps anything
+	Limits []crdt.Definition        // version 1 of every file
+	Logger *slog.Logger             // nil: discarded
+	Real   bool                     // in real time: nodes listen, and Close does not wait for memberlist's last probes
+	Tune   func(*node.Config) error // has the last word on each start
 }
 
 // Cluster is a set of machines on one network. Call everything from one goroutine, inside a
-// synctest bubble; nothing but Run, Settle and Close lets time pass.
+// synctest bubble unless it is Real; nothing but Run, Settle and Close lets time pass.
 type Cluster struct {
 	Net      *memnet.Network
 	Machines []*Machine
@@ -56,10 +58,16 @@ type Machine struct {
 	dir       string
 	transport memberlist.NodeAwareTransport
 	stop      context.CancelFunc
-	ended     chan struct{}   // closed when the incarnation's Run has returned
-	zombies   []chan struct{} // of crashed incarnations: cut off, winding up
-	own       [crdt.Policies]time.Duration
+	ended     chan struct{} // closed when the incarnation's Run has returned
+	zombies   []zombie
+	shown     judge.Shown
 	fit       bool // was fit for traffic once in this life
+}
+
+// zombie is a crashed incarnation, cut off and winding up, with the disk that it still has.
+type zombie struct {
+	ended chan struct{}
+	dir   string
 }
 
 // New makes a cluster without machines.
@@ -76,8 +84,13 @@ func (c *Cluster) Now() time.Duration { return time.Since(c.began) }
 
 // Add makes a machine; nothing runs on it yet.
 func (c *Cluster) Add(region string) *Machine {
+	return c.AddNamed(fmt.Sprintf("n%02d", len(c.Machines)), region)
+}
+
+// AddNamed is Add with a name of the caller's. The lowest one has the majority of two halves.
+func (c *Cluster) AddNamed(name, region string) *Machine {
 	i := len(c.Machines)
-	m := &Machine{Name: fmt.Sprintf("n%02d", i), Region: region, Addr: fmt.Sprintf("10.0.%d.%d:7946", i/200, 1+i%200)}
+	m := &Machine{Name: name, Region: region, Addr: fmt.Sprintf("10.0.%d.%d:7946", i/200, 1+i%200)}
 	c.Machines = append(c.Machines, m)
 	return m
 }
@@ -92,12 +105,13 @@ func (c *Cluster) Start(m *Machine) error {
 	if err != nil {
 		return err
 	}
+	m.bury()
 	if m.dir == "" && c.cfg.Dir != "" {
 		m.dir = c.newDir(m)
 	}
 	cfg := node.DefaultConfig()
 	cfg.Node, cfg.Region, cfg.Cluster = m.Name, m.Region, "sim"
-	cfg.Gossip, cfg.DataDir, cfg.NoListen, cfg.Transport = m.Addr, m.dir, true, transport
+	cfg.Gossip, cfg.DataDir, cfg.NoListen, cfg.Transport = m.Addr, m.dir, !c.cfg.Real, transport
 	cfg.Limits, cfg.LimitsVersion, cfg.Logger = c.limits, c.version, c.cfg.Logger
 	if c.started++; c.started > 1 {
 		for _, o := range c.Machines {
@@ -105,10 +119,14 @@ func (c *Cluster) Start(m *Machine) error {
 		}
 	}
 	if c.cfg.Tune != nil {
-		c.cfg.Tune(&cfg)
+		if err := c.cfg.Tune(&cfg); err != nil {
+			transport.Shutdown()
+			return err
+		}
 	}
 	n, err := node.New(cfg)
 	if err != nil {
+		transport.Shutdown()
 		return err
 	}
 	ctx, stop := context.WithCancel(context.Background())
@@ -161,6 +179,7 @@ func (c *Cluster) Crash(m *Machine) error {
 	}
 	c.note(m)
 	m.transport.Shutdown()
+	dead := zombie{m.ended, m.dir}
 	if m.dir != "" {
 		dir := c.newDir(m)
 		if err := copyFiles(dir, m.dir); err != nil {
@@ -171,9 +190,22 @@ func (c *Cluster) Crash(m *Machine) error {
 	c.Observed.Crash(judge.Life{Machine: m.Name, Number: m.life}, c.Now())
 	m.Node = nil
 	m.stop()
-	m.zombies = append(m.zombies, m.ended)
+	m.zombies = append(m.zombies, dead)
 	m.ended = nil
 	return nil
+}
+
+// bury forgets those crashed incarnations that have wound up, and their disks.
+func (m *Machine) bury() {
+	m.zombies = slices.DeleteFunc(m.zombies, func(z zombie) bool {
+		select {
+		case <-z.ended:
+			os.RemoveAll(z.dir)
+			return true
+		default:
+			return false
+		}
+	})
 }
 
 // Ended tells whether the machine is free for a start.
@@ -217,11 +249,17 @@ func (c *Cluster) Up() []*Machine {
 // Reload gives every running node, and every later start, a new file. Only the machine via
 // reads it now; the others hear of it.
 func (c *Cluster) Reload(via *Machine, limits []crdt.Definition) error {
+	if err := via.Node.Replace(limits, c.version+1); err != nil {
+		return err
+	}
 	c.version++
 	c.limits = limits
-	c.Observed.Redefine(limits)
-	return via.Node.Replace(limits, c.version)
+	c.Observed.Redefine(limits, c.Now())
+	return nil
 }
+
+// Limits is those of the newest file.
+func (c *Cluster) Limits() []crdt.Definition { return slices.Clone(c.limits) }
 
 // Cut severs all links between two groups, both ways; Heal repairs them.
 func (c *Cluster) Cut(a, b []*Machine)  { eachPair(a, b, c.Net.Cut) }
@@ -247,22 +285,36 @@ func (c *Cluster) Close() error {
 		c.Stop(m)
 	}
 	for _, m := range c.Machines {
-		for _, ended := range append(m.zombies, m.ended) {
-			if ended != nil {
-				<-ended
+		for _, z := range append(m.zombies, zombie{ended: m.ended}) {
+			if z.ended != nil {
+				<-z.ended
 			}
 		}
 	}
-	time.Sleep(5 * time.Minute)
+	if !c.cfg.Real {
+		time.Sleep(5 * time.Minute)
+	}
+	return c.Failed()
+}
+
+// Failed is what has gone wrong since the last call that nobody asked for.
+func (c *Cluster) Failed() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return errors.Join(c.failed...)
+	err := errors.Join(c.failed...)
+	c.failed = nil
+	return err
 }
+
+// mostFailures bounds those that are kept until Failed is called; the first ones tell most.
+const mostFailures = 100
 
 func (c *Cluster) fail(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.failed = append(c.failed, err)
+	if len(c.failed) < mostFailures {
+		c.failed = append(c.failed, err)
+	}
 }
 
 func (c *Cluster) newDir(m *Machine) string {

@@ -45,7 +45,7 @@ func (c *Cluster) Run(d time.Duration, flows []*Flow, events ...Event) {
 			events[0].Do()
 			events = events[1:]
 		}
-		c.sample(now)
+		c.Sample()
 		up := c.Up()
 		for _, f := range flows {
 			for f.next <= now {
@@ -59,7 +59,7 @@ func (c *Cluster) Run(d time.Duration, flows []*Flow, events ...Event) {
 // Settle lets time pass until every machine that runs is fit, d at most.
 func (c *Cluster) Settle(d time.Duration) bool {
 	for end := c.Now() + d; c.Now() < end; time.Sleep(50 * time.Millisecond) {
-		c.sample(c.Now())
+		c.Sample()
 		fit := true
 		for _, m := range c.Machines {
 			fit = fit && (m.Node == nil || m.Fit() && len(m.Node.Cluster().Members) == c.members())
@@ -88,7 +88,7 @@ func (f *Flow) gap(random *rand.Rand) time.Duration {
 	return time.Duration(math.Ceil(mean))
 }
 
-// offer makes one take, at the machine whose turn it is, or if it is not fit, the next.
+// offer makes one take.
 func (c *Cluster) offer(f *Flow, up []*Machine, random *rand.Rand) {
 	ms := f.Machines
 	if ms == nil {
@@ -101,29 +101,31 @@ func (c *Cluster) offer(f *Flow, up []*Machine, random *rand.Rand) {
 	if f.turn++; !f.Even {
 		at = random.IntN(len(ms))
 	}
-	for range ms {
-		m := ms[at%len(ms)]
-		if m.Fit() {
-			c.take(m, f.ID, max(1, f.Cost))
+	c.Ask(ms, at, f.ID, max(1, f.Cost))
+}
+
+// Ask makes one take at the machine whose turn it is, or if that is not fit, the next that is.
+func (c *Cluster) Ask(ms []*Machine, turn int, id judge.ID, cost int64) {
+	for i := range ms {
+		if m := ms[(turn+i)%len(ms)]; m.Fit() {
+			c.take(m, id, cost)
 			return
 		}
-		at++
 	}
 }
 
-// Take makes one take and records it.
-func (c *Cluster) take(m *Machine, id judge.ID, cost int64) bool {
+// take makes one take and records it.
+func (c *Cluster) take(m *Machine, id judge.ID, cost int64) {
 	d, err := m.Node.Take(id.Limit, id.Key, cost)
 	if err != nil {
 		c.fail(err)
-		return false
+		return
 	}
 	t := judge.Take{At: c.Now(), Life: judge.Life{Machine: m.Name, Number: m.life}, Cost: cost, Admitted: d.Allowed, Backup: d.Backup}
-	c.Observed.Takes[id] = append(c.Observed.Takes[id], t)
+	c.Observed.Note(id, t)
 	if m.writer == "" && t.Admitted && !t.Backup {
 		c.learnWriter(m, id)
 	}
-	return d.Allowed
 }
 
 // learnWriter finds out how m's incarnation signs: its slot is the one under its own name
@@ -137,7 +139,7 @@ func (c *Cluster) learnWriter(m *Machine, id judge.ID) {
 		w := writerOf(s.Writer)
 		if _, known := c.Observed.Writers[w]; s.Node == m.Name && !known {
 			m.writer = w
-			c.Observed.Writers[w] = judge.Life{Machine: m.Name, Number: m.life}
+			c.Observed.Signs(w, judge.Life{Machine: m.Name, Number: m.life})
 		}
 	}
 }
@@ -152,41 +154,55 @@ func writerOf(slot string) string {
 	return slot
 }
 
-// sample keeps what all nodes together have added to the refill clocks.
-func (c *Cluster) sample(now time.Duration) {
+// Sample notes what all nodes together have added to the refill clocks, when it is time to.
+func (c *Cluster) Sample() {
+	now := c.Now()
 	if now-c.samples < judge.SampleEvery {
 		return
 	}
 	c.samples = now
-	s := judge.Sample{At: now, By: make(map[string][crdt.Policies]time.Duration)}
+	s := judge.Sample{At: now, By: make(map[string]judge.Shown)}
 	for _, m := range c.Machines {
 		c.note(m)
-		s.By[m.Name] = m.own
+		s.By[m.Name] = m.shown
 		for p := range s.Own {
-			s.Own[p] += m.own[p]
+			s.Own[p] += m.shown.Own[p]
 		}
 	}
-	c.Observed.Samples = append(c.Observed.Samples, s)
+	c.Observed.Sampled(s)
 }
 
 // note reads a machine's own components. They count as the highest ever seen: what a restart
 // has forgotten it may add again.
 func (c *Cluster) note(m *Machine) {
+	m.shown.Up = m.Node != nil
 	if m.Node == nil {
 		return
 	}
 	ps := m.Node.Cluster().Policies
-	for p := range m.own {
-		own := time.Duration(ps[crdt.Policy(p).String()].OwnMS * float64(time.Millisecond))
-		m.own[p] = max(m.own[p], own)
+	for p := range m.shown.Own {
+		shown := ps[crdt.Policy(p).String()]
+		m.shown.Own[p] = max(m.shown.Own[p], time.Duration(shown.OwnMS*float64(time.Millisecond)))
+		m.shown.Speed[p] = shown.Speed
 	}
 }
 
 // Look records how every machine that is up shows every bucket that was ever taken from.
-func (c *Cluster) Look() {
-	c.Observed.Holdings = make(map[judge.ID][]judge.Holding)
-	for id := range c.Observed.Takes {
-		for _, m := range c.Up() {
+func (c *Cluster) Look() { c.Observed.Holdings = c.holdings(c.Observed.Known()) }
+
+// Agree looks whether everybody knows, after a heal, what was taken before it.
+func (c *Cluster) Agree() {
+	if ids := c.Observed.Watched(); len(ids) > 0 {
+		c.Observed.Seen(c.Now(), c.holdings(ids))
+	}
+}
+
+// holdings is how every machine that is up shows these buckets.
+func (c *Cluster) holdings(ids []judge.ID) map[judge.ID][]judge.Holding {
+	by := make(map[judge.ID][]judge.Holding)
+	up := c.Up()
+	for _, id := range ids {
+		for _, m := range up {
 			b, err := m.Node.Look(id.Limit, id.Key)
 			if err != nil {
 				c.fail(err)
@@ -196,7 +212,8 @@ func (c *Cluster) Look() {
 			for _, s := range b.Slots {
 				h.Taken[writerOf(s.Writer)] += int64(s.Taken)
 			}
-			c.Observed.Holdings[id] = append(c.Observed.Holdings[id], h)
+			by[id] = append(by[id], h)
 		}
 	}
+	return by
 }

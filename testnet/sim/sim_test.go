@@ -70,7 +70,7 @@ func weather(t *testing.T, seed uint64) *judge.Verdict {
 	}
 	w := sim.NewWeather(seed, nodes)
 	var v *judge.Verdict
-	coarse := func(c *node.Config) { c.Tick = 20 * time.Millisecond } // a tenth of the time otherwise
+	coarse := func(c *node.Config) error { c.Tick = 20 * time.Millisecond; return nil } // a tenth of the time otherwise
 	play(t, sim.Config{Seed: seed, Limits: w.Limits, Tune: coarse}, func(t *testing.T, c *sim.Cluster) {
 		var err error
 		if v, err = w.Play(c); err != nil {
