@@ -1,6 +1,7 @@
 package node
 
 import (
+	"slices"
 	"time"
 
 	"github.com/openclaw/edge/crdt"
@@ -23,8 +24,9 @@ import (
 // after the start, it does not know who ran.
 //
 // What is on no disk costs refill, and never grants any: no snapshot, a wall clock that went
-// back, a majority that comes too late. A wall clock that is far ahead is worth no more than
-// the longest time that any bucket is kept.
+// back, a majority that comes too late. A wall clock that went ahead would grant it: so the time
+// is cut by how far it is ahead of the peers'. Alone it is worth no more than the longest time
+// that any bucket is kept.
 type arrears struct {
 	stored crdt.Clock // joined from disk and stores
 	at     time.Time  // when the newest of it was saved, by the writer's wall clock; zero: nothing was
@@ -32,6 +34,8 @@ type arrears struct {
 
 	from, until time.Time // when they may be paid; zero: not due
 	elapsed     time.Duration
+	least       time.Duration // that there are arrears for
+	compared    bool          // the wall clock, with those of peers
 	due         [crdt.Policies]bool
 	paid        crdt.Components
 	told        map[string]word // by peer: its own component, in the newest frame of its own
@@ -81,7 +85,10 @@ func (r *refill) owe(now time.Time, most time.Duration, v *gossip.View, lease, d
 		return
 	}
 	p.elapsed = min(p.began.Sub(p.at), most)
-	if p.elapsed <= 0 || !alone && p.elapsed < 4*lease { // a restart so quick others may live through, unheard or still covering
+	if !alone {
+		p.least = 4 * lease // a restart so quick others may live through, unheard or still covering
+	}
+	if p.elapsed <= p.least {
 		return
 	}
 	p.from, p.until = now, now.Add(arrearsFor)
@@ -110,6 +117,14 @@ func (r *refill) pay(now time.Time, v *gossip.View) {
 	if n > 1 && 2*r.state.Load().reachable <= n {
 		return // who hears few does not know who ran
 	}
+	if n > 1 && !p.compared {
+		p.compared = true
+		p.elapsed = min(p.elapsed, p.began.Sub(p.at)-r.ahead(v))
+		if p.elapsed <= p.least {
+			p.due = [crdt.Policies]bool{}
+			return
+		}
+	}
 	share := crdt.Instant(p.elapsed) / crdt.Instant(max(1, n))
 	open := r.room(now) + p.paid[crdt.Open]
 	if open+p.others < crdt.Instant(p.elapsed)/2 {
@@ -127,6 +142,20 @@ func (r *refill) pay(now time.Time, v *gossip.View) {
 		own[i] += p.paid[i]
 	}
 	r.clock.Join(v.Self, own)
+}
+
+// ahead is how far this node's wall clock is ahead of the middle one of those that it reaches, its
+// own among them: of two, the one that is behind. Caller holds mu.
+func (r *refill) ahead(v *gossip.View) time.Duration {
+	reach := r.state.Load().reach
+	ours := []time.Duration{0}
+	for i := range v.Members {
+		if m := &v.Members[i]; m.Node != v.Self && reach.has(i) {
+			ours = append(ours, -m.Skew)
+		}
+	}
+	slices.Sort(ours)
+	return max(0, ours[len(ours)/2])
 }
 
 // hear notes a peer's own component: what grew faster than time are arrears.

@@ -96,3 +96,20 @@ func TestEveryMemberPaysItsArrears(t *testing.T) {
 		t.Errorf("%v paid, want a fifth of a minute", paid)
 	}
 }
+
+// A wall clock that went ahead while the node was down has seen a minute pass that was none: the
+// clocks of the others tell. One of them alone that is behind does not take anything away.
+func TestNoArrearsByAClockThatIsAhead(t *testing.T) {
+	for behind, want := range map[int]time.Duration{4: 0, 3: 0, 1: 12 * time.Second} {
+		a := restarted(4)
+		for i := range behind {
+			a.view.Members[1+i].Skew = -time.Minute
+		}
+		for range 100 {
+			a.tick(100 * time.Millisecond)
+		}
+		if paid := a.ownGrowth() - 2*time.Second; paid < want-time.Second || paid > want+time.Second {
+			t.Errorf("%d of four others say that the clock is a minute ahead: %v paid, want %v", behind, paid, want)
+		}
+	}
+}
