@@ -208,6 +208,12 @@ func (m *Machine) bury() {
 	})
 }
 
+// Buried tells whether nothing is left of crashed incarnations.
+func (m *Machine) Buried() bool {
+	m.bury()
+	return len(m.zombies) == 0
+}
+
 // Ended tells whether the machine is free for a start.
 func (m *Machine) Ended() bool {
 	if m.ended == nil {
