@@ -55,10 +55,16 @@ func (i *Ideal) dated() level {
 // advance refills up to a time.
 func (l *level) advance(to time.Duration) {
 	for len(l.later) > 0 && l.later[0].at <= to {
-		l.refill(l.later[0].at)
-		l.piece, l.later = l.later[0], l.later[1:]
+		l.obey(l.later[0])
+		l.later = l.later[1:]
 	}
 	l.refill(to)
+}
+
+// obey goes over to another definition.
+func (l *level) obey(p piece) {
+	l.refill(p.at)
+	l.piece, l.left = p, min(l.left, p.capacity*billion)
 }
 
 func (l *level) refill(to time.Duration) {

@@ -107,28 +107,21 @@ const (
 
 // authorised: over any Window, all nodes together add no more than its length.
 func (v *Verdict) authorised(o *Observed) {
-	from := 0
-	for to := range o.Samples {
-		for o.Samples[to].At-o.Samples[from].At > Window {
-			from++
-		}
+	o.windows(func(from, to *Sample) {
 		for _, p := range []crdt.Policy{crdt.Quorum, crdt.Share} {
-			passed := o.Samples[to].At - o.Samples[from].At
-			grown := o.Samples[to].Own[p] - o.Samples[from].Own[p]
-			if passed < Window-2*SampleEvery {
-				continue
-			}
+			passed, grown := to.At-from.At, to.Own[p]-from.Own[p]
 			share := float64(grown) / float64(passed)
 			v.Growth = max(v.Growth, share)
-			if share > overGrow {
-				by := make(map[string]time.Duration)
-				for m, own := range o.Samples[to].By {
-					by[m] = (own.Own[p] - o.Samples[from].By[m].Own[p]).Round(time.Millisecond)
-				}
-				v.breach("authorised", "%v clock grew by %v in the %v before %v: %v", p, grown, passed, o.Samples[to].At, by)
+			if share <= overGrow {
+				continue
 			}
+			by := make(map[string]time.Duration)
+			for m, own := range to.By {
+				by[m] = (own.Own[p] - from.By[m].Own[p]).Round(time.Millisecond)
+			}
+			v.breach("authorised", "%v clock grew by %v in the %v before %v: %v", p, grown, passed, to.At, by)
 		}
-	}
+	})
 }
 
 // awake: at the end, when everybody hears everybody, the clocks run at one second a second.

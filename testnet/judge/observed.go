@@ -50,7 +50,7 @@ type Sample struct {
 type Shown struct {
 	Own   [crdt.Policies]time.Duration
 	Speed [crdt.Policies]float64 // of the refill clocks, as its metric shows them: share of the configured rate
-	Up    bool                   // it runs; else Speed is nothing
+	Up    bool                   // it runs, and was fit for traffic once in this life; else Speed is nothing
 }
 
 // Holding is a bucket as one node shows it.

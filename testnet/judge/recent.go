@@ -93,8 +93,7 @@ func (r *Recent) redefine(limits []crdt.Definition, at time.Duration) {
 	}
 	for id, k := range r.keys {
 		for _, l := range []*level{&k.ideal, &k.real} {
-			l.advance(at)
-			l.piece = r.limits[id.Limit]
+			l.obey(r.limits[id.Limit])
 		}
 	}
 }

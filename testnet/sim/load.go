@@ -175,7 +175,7 @@ func (c *Cluster) Sample() {
 // note reads a machine's own components. They count as the highest ever seen: what a restart
 // has forgotten it may add again.
 func (c *Cluster) note(m *Machine) {
-	m.shown.Up = m.Node != nil
+	m.shown.Up = m.Fit()
 	if m.Node == nil {
 		return
 	}
