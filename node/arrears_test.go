@@ -1,6 +1,7 @@
 package node
 
 import (
+	"os"
 	"testing"
 	"time"
 
@@ -111,5 +112,28 @@ func TestNoArrearsByAClockThatIsAhead(t *testing.T) {
 		if paid := a.ownGrowth() - 2*time.Second; paid < want-time.Second || paid > want+time.Second {
 			t.Errorf("%d of four others say that the clock is a minute ahead: %v paid, want %v", behind, paid, want)
 		}
+	}
+}
+
+// The wall clock of the node, not the machine's, dates what it saves; what it reads back is on
+// the machine's again.
+func TestTheClockOnDiskIsDatedByTheNodesWallClock(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.DataDir, cfg.NoListen, cfg.WallAhead = t.TempDir(), true, time.Hour
+	n, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.writeClock()
+	raw, err := os.ReadFile(cfg.dataFile("clock"))
+	onDisk, err := decodeClock(raw, err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ahead := time.Until(onDisk.saved()); ahead < 59*time.Minute || ahead > 61*time.Minute {
+		t.Errorf("dated %v ahead of the machine's clock, want an hour", ahead)
+	}
+	if k, ok := n.readClock(); !ok || time.Until(k.saved()).Abs() > time.Minute {
+		t.Errorf("read back as %v", k.saved())
 	}
 }

@@ -40,8 +40,15 @@ type Verdict struct {
 	Settled   time.Duration // after the last fault, when everybody was seen to have everything
 }
 
+// breach notes the first few of each law.
 func (v *Verdict) breach(law, format string, args ...any) {
-	if len(v.Breaches) < 20 {
+	known := 0
+	for _, b := range v.Breaches {
+		if b.Law == law {
+			known++
+		}
+	}
+	if known < 5 {
 		v.Breaches = append(v.Breaches, Breach{law, fmt.Sprintf(format, args...)})
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"testing"
 	"time"
 )
 
@@ -17,7 +16,7 @@ type Cluster struct {
 }
 
 // StartCluster starts a cluster that ends with the test.
-func StartCluster(t testing.TB, n int, o Options) *Cluster {
+func StartCluster(t tb, n int, o Options) *Cluster {
 	t.Helper()
 	Skip(t)
 	c, err := NewCluster(n, o)
@@ -133,7 +132,7 @@ type Sentinel struct {
 
 // StartSentinel starts a sentinel that ends with the test. Where redis-sentinel is missing, it
 // skips the test.
-func StartSentinel(t testing.TB, master *Server) *Sentinel {
+func StartSentinel(t tb, master *Server) *Sentinel {
 	t.Helper()
 	s, err := NewSentinel(master)
 	if err == ErrMissing {

@@ -22,7 +22,6 @@ import (
 	"runtime"
 	"strconv"
 	"syscall"
-	"testing"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
@@ -57,8 +56,18 @@ type Server struct {
 	client *goredis.Client
 }
 
+// tb is what is needed of a test. It is not testing.TB, so that programs do not link that package.
+type tb interface {
+	Helper()
+	Skip(args ...any)
+	Fatal(args ...any)
+	Logf(format string, args ...any)
+	Failed() bool
+	Cleanup(f func())
+}
+
 // Skip skips the test where redis-server is missing.
-func Skip(t testing.TB) {
+func Skip(t tb) {
 	t.Helper()
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		t.Skip(ErrMissing)
@@ -66,7 +75,7 @@ func Skip(t testing.TB) {
 }
 
 // Start starts a server that ends with the test.
-func Start(t testing.TB, o Options) *Server {
+func Start(t tb, o Options) *Server {
 	t.Helper()
 	Skip(t)
 	s, err := New(o)

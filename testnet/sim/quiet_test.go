@@ -7,6 +7,7 @@ import (
 
 	"github.com/openclaw/edge/crdt"
 	"github.com/openclaw/edge/testnet/judge"
+	"github.com/openclaw/edge/testnet/memnet"
 	"github.com/openclaw/edge/testnet/sim"
 )
 
@@ -54,5 +55,23 @@ func TestAPausedDaemonFreezesItsNodeOnly(t *testing.T) {
 		c.Run(5*time.Second, nil)
 		c.Look()
 		obey(t, c, judge.Laws{Nodes: 3, Delay: 100 * time.Millisecond, Apart: 20 * time.Millisecond, Whole: true})
+	})
+}
+
+// Keys that are taken from once, over links that lose a third of the packets: what was lost is
+// sent again, though nothing else changes.
+func TestWhatWasLostIsSentAgain(t *testing.T) {
+	play(t, sim.Config{Seed: 13, Limits: []crdt.Definition{limit("l", 100, "1/m")}}, func(t *testing.T, c *sim.Cluster) {
+		c.Net.Default(delay(5 * time.Millisecond))
+		whole(t, c, "a", "b")
+		c.Net.Default(memnet.Link{Delay: 5 * time.Millisecond, Loss: 0.3})
+		var flows []*sim.Flow
+		for k := range 200 {
+			flows = append(flows, &sim.Flow{ID: judge.ID{Limit: "l", Key: fmt.Sprint(k)}, PerSecond: 0.3})
+		}
+		c.Run(5*time.Second, flows)
+		c.Run(5*time.Second, nil)
+		c.Look()
+		obey(t, c, judge.Laws{Nodes: 2, Delay: 3 * time.Second, Apart: time.Second})
 	})
 }
