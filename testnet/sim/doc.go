@@ -1,6 +1,7 @@
 // Package sim runs whole clusters of real nodes on a network in memory, in the virtual
 // time of testing/synctest, does to them what the world does to clusters, and holds what
-// came out against one ideal token bucket.
+// came out against one ideal token bucket. Cluster runs in real time, too: package local's
+// testnet is made of it.
 //
 //	Flow ─ arrivals ─▶ Cluster ── Take ──▶ node.Node ┐
 //	                     │                  …        ├── memnet (delay, loss, cuts)
