@@ -134,7 +134,7 @@ func answer(err error) string {
 }
 
 // start runs the echo process on node i until the test ends.
-func start(t *testing.T, network *netns.Network, i int) {
+func start(t *testing.T, network *netns.InTest, i int) {
 	t.Helper()
 	cmd := network.Command(i, os.Args[0])
 	cmd.Env = append(os.Environ(), "ECHO_ON="+network.Addr(i))
@@ -153,7 +153,7 @@ func start(t *testing.T, network *netns.Network, i int) {
 }
 
 // ask has a node ask about another, over the test's own link.
-func ask(t *testing.T, network *netns.Network, node int, how string, peer int) string {
+func ask(t *testing.T, network *netns.InTest, node int, how string, peer int) string {
 	t.Helper()
 	resp, err := http.Get(fmt.Sprintf("http://%s:8000/%s/%s", network.Addr(node), how, network.Addr(peer)))
 	if err != nil {
@@ -166,7 +166,7 @@ func ask(t *testing.T, network *netns.Network, node int, how string, peer int) s
 }
 
 func TestCutsAreSilentForNewAndOpenConnectionsAndHealRepairsThem(t *testing.T) {
-	network := netns.New(t, 3)
+	network := netns.Start(t, 3)
 	for i := range 3 {
 		start(t, network, i)
 	}
@@ -205,7 +205,7 @@ func TestCutsAreSilentForNewAndOpenConnectionsAndHealRepairsThem(t *testing.T) {
 }
 
 func TestAOneWayCutIsOneWay(t *testing.T) {
-	network := netns.New(t, 2)
+	network := netns.Start(t, 2)
 	start(t, network, 0)
 	start(t, network, 1)
 	for _, step := range []struct {
@@ -230,12 +230,12 @@ func TestAOneWayCutIsOneWay(t *testing.T) {
 // A killed test run leaves processes in its namespaces; the next run ends them.
 func TestLeftoversOfAKilledRunAreRemoved(t *testing.T) {
 	if os.Getenv("ABANDON") != "" {
-		network := netns.New(t, 1)
+		network := netns.Start(t, 1)
 		start(t, network, 0)
 		fmt.Println("abandon", network.Name(0))
 		select {} // until killed
 	}
-	first := netns.New(t, 1) // skips the test where there is nothing to test
+	first := netns.Start(t, 1) // skips the test where there is nothing to test
 	run := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")
 	run.Env = append(os.Environ(), "ABANDON=1")
 	out, err := run.StdoutPipe()
@@ -258,7 +258,7 @@ func TestLeftoversOfAKilledRunAreRemoved(t *testing.T) {
 	if err != nil || len(pids) == 0 {
 		t.Fatalf("nothing was left behind in %q: %v", name, err)
 	}
-	second := netns.New(t, 1)
+	second := netns.Start(t, 1)
 	list, err := exec.Command("ip", "netns", "list").Output()
 	if err != nil || strings.Contains(string(list), name) {
 		t.Errorf("still there, %v:\n%s", err, list)
@@ -268,7 +268,7 @@ func TestLeftoversOfAKilledRunAreRemoved(t *testing.T) {
 			t.Errorf("process %s still runs: %s", pid, stat)
 		}
 	}
-	for _, living := range []*netns.Network{first, second} {
+	for _, living := range []*netns.InTest{first, second} {
 		if !strings.Contains(string(list), living.Name(0)) {
 			t.Errorf("%s was removed too", living.Name(0))
 		}

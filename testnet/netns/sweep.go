@@ -2,23 +2,27 @@ package netns
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
 )
 
-// Names of namespaces are ocedge-PID-START-NETWORK-NODE. START is the start time
-// of the process in the kernel's ticks: a process id is used again, both
+// Names of namespaces are ocedge-PID-START-NETWORK-NODE, of directories ocedge-PID-START-NETWORK-files.
+// START is the start time of the process in the kernel's ticks: a process id is used again, both
 // together are not.
-const namespaces = "ocedge-"
+const ours = "ocedge-"
 
 func ownPrefix() string {
 	pid := os.Getpid()
-	return fmt.Sprintf("%s%d-%s-", namespaces, pid, startTime(pid))
+	return fmt.Sprintf("%s%d-%s-", ours, pid, startTime(pid))
 }
+
+func (n *Network) dir() string { return filepath.Join(os.TempDir(), n.prefix+"files") }
 
 // startTime is field 22 of /proc/PID/stat, empty when there is no such process.
 func startTime(pid int) string {
@@ -34,41 +38,53 @@ func startTime(pid int) string {
 	return fields[19]
 }
 
-// sweep removes the namespaces of test processes that are gone.
+// sweep removes what belongs to processes that are gone. There is nobody to tell of what it
+// cannot: the next one tries again.
 func sweep() {
-	for _, name := range list() {
-		owner := strings.SplitN(strings.TrimPrefix(name, namespaces), "-", 3)
-		if len(owner) < 3 {
+	for _, name := range append(namespaces(""), directories("")...) {
+		owner := strings.SplitN(strings.TrimPrefix(name, ours), "-", 4)
+		if len(owner) < 4 {
 			continue
 		}
 		if pid, err := strconv.Atoi(owner[0]); err == nil && startTime(pid) != owner[1] {
-			remove(name)
+			remove(strings.TrimSuffix(name, owner[3]))
 		}
 	}
 }
 
-// list returns the names of all namespaces of this package.
-func list() (names []string) {
+// namespaces returns the names of this package's that begin with prefix.
+func namespaces(prefix string) (names []string) {
 	out, err := exec.Command("ip", "netns", "list").Output()
 	if err != nil {
 		return nil
 	}
 	for line := range strings.Lines(string(out)) {
-		if f := strings.Fields(line); len(f) > 0 && strings.HasPrefix(f[0], namespaces) {
+		if f := strings.Fields(line); len(f) > 0 && strings.HasPrefix(f[0], ours) && strings.HasPrefix(f[0], prefix) {
 			names = append(names, f[0])
 		}
 	}
 	return names
 }
 
-// remove ends the processes in all namespaces whose names begin with prefix,
-// and the namespaces with their links. It does what it can: there is nobody
-// to tell, and sweep tries again.
-func remove(prefix string) {
-	for _, name := range list() {
-		if !strings.HasPrefix(name, prefix) {
-			continue
+// directories returns the names of this package's that begin with prefix.
+func directories(prefix string) (names []string) {
+	all, err := os.ReadDir(os.TempDir())
+	if err != nil {
+		return nil
+	}
+	for _, e := range all {
+		if strings.HasPrefix(e.Name(), ours) && strings.HasPrefix(e.Name(), prefix) {
+			names = append(names, e.Name())
 		}
+	}
+	return names
+}
+
+// remove ends the processes in all namespaces whose names begin with prefix, and removes the
+// namespaces with their links, and the directories.
+func remove(prefix string) error {
+	var errs []error
+	for _, name := range namespaces(prefix) {
 		for range endTries {
 			pids := inside(name)
 			if len(pids) == 0 {
@@ -77,8 +93,16 @@ func remove(prefix string) {
 			kill(pids)
 			time.Sleep(endPause)
 		}
-		run("ip", "netns", "delete", name)
+		if err := run("ip", "netns", "delete", name); err != nil {
+			errs = append(errs, fmt.Errorf("netns: %w", err))
+		}
 	}
+	for _, name := range directories(prefix) {
+		if err := os.RemoveAll(filepath.Join(os.TempDir(), name)); err != nil {
+			errs = append(errs, fmt.Errorf("netns: %w", err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Killing is asked for, and happens a little later; ports and files are free only then.

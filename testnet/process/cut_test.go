@@ -17,13 +17,13 @@ const guarded = ", on_partition: %s, backup: {capacity: 10, refill_rate: 1}"
 
 // island is a cluster whose nodes live on machines of their own.
 type island struct {
-	*netns.Network
+	*netns.InTest
 	nodes []*Node
 }
 
 func islands(t *testing.T, n int, config string) *island {
 	t.Helper()
-	is := &island{Network: netns.New(t, n)}
+	is := &island{InTest: netns.Start(t, n)}
 	for i := range n {
 		o := Options{
 			Node: fmt.Sprintf("edge-%d", i+1), Region: "eu", Config: config, Log: "info",

@@ -8,9 +8,10 @@
 //
 // Packets need one way only: memberlist answers a ping at the address that the
 // ping names, which is the sender's relay, not where the packet came from. A
-// TCP connection comes from a port that tells nothing, so its delay is the same
-// whoever dials; give a node that has near and far peers the larger one. The
-// handshake itself is answered by the kernel, at once.
+// TCP connection comes from a port that tells nothing, so on loopback its delay
+// is the same whoever dials; give a node that has near and far peers the larger
+// one. Where every node has an IP address of its own, StreamDelay tells them
+// apart. The handshake itself is answered by the kernel, at once.
 //
 // Not every kernel has netem, and network namespaces need root; this needs
 // neither.
@@ -48,8 +49,11 @@ type Config struct {
 	// the packet is dropped. Called for every packet, by one goroutine. nil: no delay.
 	Delay    func(from netip.AddrPort) time.Duration
 	TCPDelay time.Duration // what bytes of connections wait, in each direction
-	Loss     float64       // 0–1, share of packets dropped; connections lose nothing
-	Seed     int64         // of what Loss draws
+	// StreamDelay, if not nil, is what they wait instead on a connection from that IP address: on
+	// their way to the target, or back. Called for every piece, by many goroutines.
+	StreamDelay func(dialer netip.Addr, back bool) time.Duration
+	Loss        float64 // 0–1, share of packets dropped; connections lose nothing
+	Seed        int64   // of what Loss draws
 }
 
 // Stats counts since New.
@@ -84,6 +88,9 @@ func New(cfg Config) (*Relay, error) {
 	}
 	if cfg.Delay == nil {
 		cfg.Delay = func(netip.AddrPort) time.Duration { return 0 }
+	}
+	if cfg.StreamDelay == nil {
+		cfg.StreamDelay = func(netip.Addr, bool) time.Duration { return cfg.TCPDelay }
 	}
 	return &Relay{cfg: cfg, target: target, started: make(chan struct{})}, nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -33,8 +34,8 @@ func (r *Relay) accept(ctx context.Context, listener *net.TCPListener) error {
 // have ended, one has failed, or ctx has.
 func (r *Relay) stream(ctx context.Context, near *net.TCPConn) {
 	defer near.Close()
-	dialer := net.Dialer{Timeout: dialTimeout}
-	conn, err := dialer.DialContext(ctx, "tcp", r.target.String())
+	d := net.Dialer{Timeout: dialTimeout}
+	conn, err := d.DialContext(ctx, "tcp", r.target.String())
 	if err != nil {
 		r.failed.Add(1)
 		return
@@ -45,10 +46,14 @@ func (r *Relay) stream(ctx context.Context, near *net.TCPConn) {
 	stop := context.AfterFunc(ctx, func() { near.Close(); far.Close() })
 	defer stop()
 
+	dialer, _ := netip.AddrFromSlice(near.RemoteAddr().(*net.TCPAddr).IP)
 	var both errgroup.Group
-	for _, way := range []struct{ from, to *net.TCPConn }{{near, far}, {far, near}} {
+	for _, way := range []struct {
+		from, to *net.TCPConn
+		back     bool
+	}{{near, far, false}, {far, near, true}} {
 		both.Go(func() error {
-			err := r.carry(way.from, way.to)
+			err := r.carry(way.from, way.to, func() time.Duration { return r.cfg.StreamDelay(dialer.Unmap(), way.back) })
 			if err != nil { // a reset travels to the other side, and wakes the other direction
 				near.Close()
 				far.Close()
@@ -65,9 +70,10 @@ type chunk struct {
 	body []byte
 }
 
-// carry moves bytes one way, TCPDelay late, and then the end of the stream.
-// Closing both connections ends it within TCPDelay.
-func (r *Relay) carry(from, to *net.TCPConn) error {
+// carry moves bytes one way, delay late, and then the end of the stream. A
+// shorter delay than before waits for what is under way. Closing both
+// connections ends it within the delay.
+func (r *Relay) carry(from, to *net.TCPConn, delay func() time.Duration) error {
 	chunks := make(chan chunk, maxChunks)
 	var reader errgroup.Group
 	reader.Go(func() error {
@@ -75,7 +81,7 @@ func (r *Relay) carry(from, to *net.TCPConn) error {
 		buf := make([]byte, streamChunk)
 		for {
 			got, err := from.Read(buf)
-			due := time.Now().Add(r.cfg.TCPDelay)
+			due := time.Now().Add(delay())
 			if got > 0 {
 				chunks <- chunk{due, bytes.Clone(buf[:got])}
 			}

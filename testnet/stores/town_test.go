@@ -28,7 +28,7 @@ type town struct {
 	kv           *kv.Server
 	redis        *redis.Server
 	redisStopped bool
-	net          *netns.Network // nil: links are not cut
+	net          *netns.InTest // nil: links are not cut
 	cuts         [][2]int
 	healed       time.Time // the links
 	lag          time.Duration
@@ -59,7 +59,7 @@ func newTown(t *testing.T, count int) *town {
 	w := &town{lag: 3 * time.Second}
 	host := "127.0.0.1"
 	if _, err := exec.LookPath("nft"); err == nil && os.Geteuid() == 0 {
-		w.net = netns.New(t, count)
+		w.net = netns.Start(t, count)
 		host = w.net.Host()
 	} else {
 		t.Log("no root, or no nft: links are not cut")

@@ -1,0 +1,136 @@
+package process
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Binary builds openclaw-edge once for the test process and returns its path.
+func Binary(t testing.TB) string {
+	t.Helper()
+	build.Do(func() {
+		var dir string
+		if dir, build.err = os.MkdirTemp("", "openclaw-edge-*"); build.err == nil {
+			build.path, build.err = Build(context.Background(), dir)
+		}
+	})
+	if build.err != nil {
+		t.Fatal(build.err)
+	}
+	return build.path
+}
+
+var build struct {
+	sync.Once
+	path string
+	err  error
+}
+
+// Cleanup removes the binary; to be called from TestMain after m.Run.
+func Cleanup() {
+	if build.path != "" {
+		os.RemoveAll(filepath.Dir(build.path))
+	}
+}
+
+// Node is a Process of a test. It fails the test when something that it is told to do fails.
+type Node struct {
+	*Process
+	t testing.TB
+}
+
+// Start starts a node that ends with the test, and waits until it listens.
+func Start(t testing.TB, o Options) *Node {
+	t.Helper()
+	if o.Dir == "" {
+		o.Dir = t.TempDir()
+	}
+	if o.Binary == "" {
+		o.Binary = Binary(t)
+	}
+	n := &Node{New(o), t}
+	t.Cleanup(func() {
+		n.Kill()
+		if t.Failed() {
+			t.Logf("log of %s:\n%s", o.Node, n.Logs())
+		}
+	})
+	n.Restart()
+	return n
+}
+
+// Restart starts it again with the same options and data directory.
+func (n *Node) Restart() {
+	n.t.Helper()
+	n.must(n.Process.Start())
+	n.must(n.Listening(20 * time.Second))
+}
+
+// Eventually polls until ok, or fails the test.
+func (n *Node) Eventually(within time.Duration, what string, ok func() bool) time.Duration {
+	n.t.Helper()
+	start := time.Now()
+	n.must(n.poll(within, what, ok))
+	return time.Since(start)
+}
+
+// Ready waits until /readyz says so.
+func (n *Node) Ready(within time.Duration) time.Duration {
+	n.t.Helper()
+	return n.Eventually(within, "is ready", func() bool { return n.Status("/readyz") == 200 })
+}
+
+// Stop stops with SIGTERM, waits, and returns how the process ended.
+func (n *Node) Stop() error {
+	n.t.Helper()
+	err := n.Process.Stop()
+	if errors.Is(err, ErrAlive) {
+		n.t.Error(err)
+	}
+	return err
+}
+
+// Wipe empties the data directory of a node that does not run; its log stays.
+func (n *Node) Wipe() { n.t.Helper(); n.must(n.Process.Wipe()) }
+
+func (n *Node) must(err error) {
+	n.t.Helper()
+	if err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+var given sync.Map // addresses that FreeAddr has tried
+
+// FreeAddr returns a loopback address, free for UDP and TCP, that stays so: it is below the ports
+// that the kernel hands to connections and to listeners on port 0, and tried only once.
+func FreeAddr(t testing.TB) string {
+	t.Helper()
+	for range 1000 {
+		addr := fmt.Sprintf("127.0.0.1:%d", 20000+rand.IntN(10000))
+		if _, taken := given.LoadOrStore(addr, true); taken { // first: to try it is to take it for a moment
+			continue
+		}
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			continue
+		}
+		l.Close()
+		p, err := net.ListenPacket("udp", addr)
+		if err != nil {
+			continue
+		}
+		p.Close()
+		return addr
+	}
+	t.Fatal("no port is free for both UDP and TCP")
+	return ""
+}
