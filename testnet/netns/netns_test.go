@@ -36,14 +36,15 @@ type echo struct {
 	held  map[string]net.Conn // connections kept open, by address
 }
 
-func (e *echo) run(addr string) error {
+// echoes answers on port 9000 until it is closed.
+func (e *echo) echoes(addr string) ([]io.Closer, error) {
 	udp, err := net.ListenPacket("udp", addr+":9000")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	tcp, err := net.Listen("tcp", addr+":9000")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	go func() {
 		buf := make([]byte, 100)
@@ -67,6 +68,13 @@ func (e *echo) run(addr string) error {
 			go io.Copy(c, c)
 		}
 	}()
+	return []io.Closer{udp, tcp}, nil
+}
+
+func (e *echo) run(addr string) error {
+	if _, err := e.echoes(addr); err != nil {
+		return err
+	}
 	http.HandleFunc("/{how}/{peer}", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, e.ask(r.PathValue("how"), r.PathValue("peer")))
 	})
@@ -155,7 +163,12 @@ func start(t *testing.T, network *netns.InTest, i int) {
 // ask has a node ask about another, over the test's own link.
 func ask(t *testing.T, network *netns.InTest, node int, how string, peer int) string {
 	t.Helper()
-	resp, err := http.Get(fmt.Sprintf("http://%s:8000/%s/%s", network.Addr(node), how, network.Addr(peer)))
+	return askFor(t, network, node, how, network.Addr(peer))
+}
+
+func askFor(t *testing.T, network *netns.InTest, node int, how, addr string) string {
+	t.Helper()
+	resp, err := http.Get(fmt.Sprintf("http://%s:8000/%s/%s", network.Addr(node), how, addr))
 	if err != nil {
 		t.Error(err)
 		return ""
@@ -227,12 +240,69 @@ func TestAOneWayCutIsOneWay(t *testing.T) {
 	}
 }
 
+// What stands on the host in front of a node is cut with that node's links, and with no others;
+// answers on connections that are open count as the node's.
+func TestAFrontIsCutWithItsNode(t *testing.T) {
+	network := netns.Start(t, 3)
+	for i := range 3 {
+		start(t, network, i)
+	}
+	front := echo{heard: make(map[string]int), held: make(map[string]net.Conn)}
+	closers, err := front.echoes(network.Host())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		for _, c := range closers {
+			c.Close()
+		}
+	})
+	network.Front(1, 9000)
+	for _, step := range []struct {
+		name     string
+		do       func()
+		silentTo int // node to which the front does not answer; -1: none
+	}{
+		{"whole", func() {}, -1},
+		{"from 0 to 1", func() { network.CutOneWay(0, 1) }, 0},
+		{"from 2 to 1", func() { network.Heal(); network.CutOneWay(2, 1) }, 2},
+		{"from 1 to 2", func() { network.Heal(); network.CutOneWay(1, 2) }, 2},
+		{"between the others", func() { network.Heal(); network.Cut(0, 2) }, -1},
+		{"from 1 to 0, mended", func() { network.CutOneWay(1, 0); repair(t, network, netns.Way{From: 1, To: 0}) }, -1},
+		{"never cut, and mended", func() { repair(t, network, netns.Way{From: 0, To: 1}) }, -1},
+	} {
+		step.do()
+		for _, node := range []int{0, 2} {
+			want := "yes"
+			if node == step.silentTo {
+				want = "silence"
+			}
+			for _, how := range []string{"udp", "tcp", "held"} {
+				if got := askFor(t, network, node, how, network.Host()); got != want {
+					t.Errorf("%s: node %d to the front by %s: %s, want %s", step.name, node, how, got, want)
+				}
+			}
+		}
+	}
+}
+
+func repair(t *testing.T, network *netns.InTest, ways ...netns.Way) {
+	t.Helper()
+	if err := network.Repair(ways...); err != nil {
+		t.Error(err)
+	}
+}
+
 // A killed test run leaves processes in its namespaces; the next run ends them.
 func TestLeftoversOfAKilledRunAreRemoved(t *testing.T) {
 	if os.Getenv("ABANDON") != "" {
 		network := netns.Start(t, 1)
 		start(t, network, 0)
-		fmt.Println("abandon", network.Name(0))
+		dir, err := network.Dir()
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Println("abandon", network.Name(0), dir)
 		select {} // until killed
 	}
 	first := netns.Start(t, 1) // skips the test where there is nothing to test
@@ -245,11 +315,10 @@ func TestLeftoversOfAKilledRunAreRemoved(t *testing.T) {
 	if err := run.Start(); err != nil {
 		t.Fatal(err)
 	}
-	var name string
+	var name, dir string
 	for lines := bufio.NewScanner(out); name == "" && lines.Scan(); {
-		name, _ = strings.CutPrefix(lines.Text(), "abandon ")
-		if name == lines.Text() {
-			name = ""
+		if said, ok := strings.CutPrefix(lines.Text(), "abandon "); ok {
+			name, dir, _ = strings.Cut(said, " ")
 		}
 	}
 	run.Process.Kill()
@@ -257,6 +326,9 @@ func TestLeftoversOfAKilledRunAreRemoved(t *testing.T) {
 	pids, err := exec.Command("ip", "netns", "pids", name).Output()
 	if err != nil || len(pids) == 0 {
 		t.Fatalf("nothing was left behind in %q: %v", name, err)
+	}
+	if _, err := os.Stat(dir); err != nil {
+		t.Fatal(err)
 	}
 	second := netns.Start(t, 1)
 	list, err := exec.Command("ip", "netns", "list").Output()
@@ -267,6 +339,9 @@ func TestLeftoversOfAKilledRunAreRemoved(t *testing.T) {
 		if stat, err := os.ReadFile("/proc/" + pid + "/stat"); err == nil && !strings.Contains(string(stat), ") Z ") {
 			t.Errorf("process %s still runs: %s", pid, stat)
 		}
+	}
+	if _, err := os.Stat(dir); err == nil {
+		t.Errorf("%s is still there", dir)
 	}
 	for _, living := range []*netns.InTest{first, second} {
 		if !strings.Contains(string(list), living.Name(0)) {

@@ -34,7 +34,8 @@ type links struct {
 // lost is what a relay's Delay says of a packet that does not arrive.
 const lost = time.Duration(-1)
 
-// openLinks starts a relay in front of every node.
+// openLinks starts a relay in front of every node. It returns what has to be closed on an error,
+// too.
 func openLinks(w *World) (*links, error) {
 	ctx, stop := context.WithCancel(context.Background())
 	l := &links{stop: stop, cut: make(map[netns.Way]bool), ways: make(map[netns.Way]memnet.Link), nodes: make(map[netip.Addr]int)}
@@ -50,7 +51,7 @@ func openLinks(w *World) (*links, error) {
 			Delay: l.packets(m.index, w.cfg.Seed), StreamDelay: l.streams(m.index),
 		})
 		if err != nil {
-			return l, errors.Join(err, l.close())
+			return l, err
 		}
 		l.fronts = append(l.fronts, front)
 		failed := make(chan error, 1)
@@ -65,7 +66,7 @@ func openLinks(w *World) (*links, error) {
 		select {
 		case <-front.Started():
 		case err := <-failed:
-			return l, errors.Join(err, l.close())
+			return l, err
 		}
 		w.net.Front(m.index, int(netip.MustParseAddrPort(front.Addr()).Port()))
 	}

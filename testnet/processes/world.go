@@ -32,6 +32,7 @@ type World struct {
 	token    string // of the operator's calls
 	version  uint64 // of the limits
 	limits   []crdt.Definition
+	closed   bool
 	clocks   clocks
 	pulses   []pulse       // each is its goroutine's, during Run
 	begun    uint64        // flows so far
@@ -204,6 +205,10 @@ func (w *World) Observed() *judge.Observed { return w.observed }
 
 // Close ends all processes and removes what was made for them. It may be called again.
 func (w *World) Close() error {
+	if w.closed {
+		return nil
+	}
+	w.closed = true
 	for _, m := range w.machines {
 		m.end()
 	}
