@@ -80,18 +80,22 @@ func start(t *testing.T, cfg Config) *World {
 	return w
 }
 
+func rate(t *testing.T, text string) crdt.Rate {
+	t.Helper()
+	r, err := crdt.ParseRate(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
 // limited is a limit "g" of 100 and 100/s.
 func limited(t *testing.T, policy crdt.Policy) []crdt.Definition {
 	t.Helper()
-	rate, err := crdt.ParseRate("100")
-	if err != nil {
-		t.Fatal(err)
-	}
-	few, err := crdt.ParseRate("1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return []crdt.Definition{{Name: "g", Capacity: 100 * crdt.Token, Rate: rate, Policy: policy, Backup: &crdt.Backup{Capacity: 10 * crdt.Token, Rate: few}}}
+	return []crdt.Definition{{
+		Name: "g", Capacity: 100 * crdt.Token, Rate: rate(t, "100"), Policy: policy,
+		Backup: &crdt.Backup{Capacity: 10 * crdt.Token, Rate: rate(t, "1")},
+	}}
 }
 
 // run lets time pass, or fails the test.

@@ -202,6 +202,49 @@ func TestAStreamKeepsItsBytesAndItsHalfClose(t *testing.T) {
 	}
 }
 
+// Loopback has many addresses: who dials from which is told, and each direction has its delay.
+func TestAStreamsDelayDependsOnWhoDialsAndOnTheDirection(t *testing.T) {
+	_, l := target(t)
+	arrived := make(chan time.Time, 2)
+	go func() { // ends with l
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			c.Read(make([]byte, 1))
+			arrived <- time.Now()
+			c.Write([]byte("!"))
+			c.Close()
+		}
+	}()
+	const back = 500 * time.Millisecond
+	far := netip.MustParseAddr("127.0.0.2")
+	r := run(t, relay.Config{Listen: "127.0.0.1:0", Target: l.Addr().String(), StreamDelay: func(dialer netip.Addr, isBack bool) time.Duration {
+		if dialer == far && isBack {
+			return back
+		}
+		return 0
+	}})
+	for _, from := range []string{"127.0.0.2", "127.0.0.3"} {
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+		c, err := d.Dial("tcp", r.Addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		c.Write([]byte("?"))
+		if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+			t.Error(err)
+		}
+		took, there := time.Since(began), (<-arrived).Sub(began)
+		if (took >= back) != (from == far.String()) || there >= back {
+			t.Errorf("from %s: there in %v, and back in %v altogether", from, there, took)
+		}
+		c.Close()
+	}
+}
+
 func TestADeadTargetClosesTheStream(t *testing.T) {
 	_, l := target(t)
 	l.Close()
