@@ -93,6 +93,9 @@ func TestANodeIsKilledAndStartedAgain(t *testing.T) {
 	until(t, w, 15*second, "ap-1 is back", func() bool { return refill(w, "ap-1") > 0.97 }, load)
 	run(t, w, second, load)
 	judged(t, w, judge.Laws{Delay: delay})
+	if _, crashed := w.Observed().Crashed[judge.Life{Machine: "us-1", Number: 1}]; !crashed || len(w.Observed().Crashed) != 1 {
+		t.Errorf("one life was killed; noted are %v", w.Observed().Crashed)
+	}
 	lives := 0
 	for _, l := range w.Observed().Writers {
 		lives = max(lives, l.Number)
