@@ -10,13 +10,15 @@
 //	  └─ stores ──▶ KV stand-in in this process, redis-server where it is installed
 //
 // Cuts are packets that nft drops on the bridge, one direction at a time, of open connections
-// too. Delay, jitter, reordering and loss are made by relays in this process (package relay),
+// too. Delay, jitter, loss, repetition and reordering are made by relays in this process (package relay),
 // since not every kernel has netem: every node advertises its relay's port, and the relay knows
-// by the sender's address whose link a packet is on. Loss and reordering meet packets only, as
-// TCP would repair them; the delay of a connection is that of its pieces, not of its handshake.
+// by the sender's address whose link a packet is on. Loss, repetition and reordering meet
+// packets only, as TCP would repair them; the delay of a connection is that of its pieces, not of
+// its handshake.
 //
-// What it cannot do, and answers world.ErrCannot to: duplicate packets; skew one node's wall
-// clock (processes of one kernel share it); faults of Redis other than down, hang and empty.
+// What it cannot do, and answers world.ErrCannot to: skew one node's wall clock (processes of one
+// kernel share it); faults of Redis other than down, hang and empty, and of KV other than down,
+// 429, 500, slow, hang and empty; more than some hundred takes a second.
 //
 // Nothing is left behind: Close ends the processes and removes the namespaces, links and files.
 // When this process is killed the kernel ends the nodes with it, and the next New, of any

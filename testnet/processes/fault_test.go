@@ -12,6 +12,7 @@ import (
 
 // KV fails, Redis takes over, KV comes back: takes are answered all the time, and the state says it.
 func TestTheStoresFailInTurn(t *testing.T) {
+	t.Parallel()
 	w := start(t, Config{Limits: limited(t, crdt.Share)})
 	if w.stores.redis == nil {
 		t.Skip("redis-server is not installed")
@@ -39,6 +40,7 @@ func TestTheStoresFailInTurn(t *testing.T) {
 
 // What is done to a link is seen in the round trips, and by who hears whom.
 func TestLinksAreAsTheyAreSet(t *testing.T) {
+	t.Parallel()
 	w := start(t, Config{Limits: limited(t, crdt.Quorum), Delay: wide})
 	rtt := func(from, to string) time.Duration {
 		for _, m := range w.State(from).Cluster.Members {
@@ -55,13 +57,16 @@ func TestLinksAreAsTheyAreSet(t *testing.T) {
 		return func() bool { d := rtt(from, to); return d >= least && d <= most }
 	}
 	until(t, w, 5*second, "eu sees us 40 ms away", between("eu-1", "us-1", 38*time.Millisecond, 100*time.Millisecond))
-	do(t, w.Link([]string{"us-1"}, []string{"eu-1"}, memnet.Link{Delay: 150 * time.Millisecond}))
+	do(t, w.Link([]string{"us-1"}, []string{"eu-1"}, memnet.Link{Delay: 150 * time.Millisecond, Duplicate: 0.5}))
 	until(t, w, 5*second, "eu sees us 170 ms away", between("eu-1", "us-1", 160*time.Millisecond, 250*time.Millisecond))
 	if d := rtt("eu-1", "ap-1"); d > 100*time.Millisecond {
 		t.Errorf("nothing was done to the link from eu to ap, and eu sees it %v away", d)
 	}
 	do(t, w.Link([]string{"ap-1"}, []string{"eu-1", "us-1"}, memnet.Link{Loss: 1}))
 	until(t, w, lease+2*second, "nobody hears ap", reachable("eu-1", 2))
+	if s := w.links.fronts[0].Stats(); s.Doubled == 0 || s.Doubled >= s.Forwarded/2 {
+		t.Errorf("half of what us sends to eu comes twice, and only that: %+v", s)
+	}
 	do(t, w.Heal(w.names(), w.names()))
 	until(t, w, 10*second, "all hear all", reachable("eu-1", 3))
 	until(t, w, 5*second, "the old delay", between("eu-1", "us-1", 38*time.Millisecond, 100*time.Millisecond))
@@ -75,6 +80,7 @@ func TestLinksAreAsTheyAreSet(t *testing.T) {
 
 // A new file through one node holds on all, and at the next start; a pause is one node's.
 func TestAReloadAndAPause(t *testing.T) {
+	t.Parallel()
 	w := start(t, Config{Limits: limited(t, crdt.Quorum)})
 	load := hot("g", 60)
 	run(t, w, second, load)

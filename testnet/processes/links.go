@@ -15,7 +15,6 @@ import (
 	"github.com/openclaw/edge/testnet/memnet"
 	"github.com/openclaw/edge/testnet/netns"
 	"github.com/openclaw/edge/testnet/relay"
-	"github.com/openclaw/edge/testnet/world"
 )
 
 // links is what the ways between nodes are like, and the relays that make them so.
@@ -48,7 +47,7 @@ func openLinks(w *World) (*links, error) {
 	for _, m := range w.machines {
 		front, err := relay.New(relay.Config{
 			Listen: w.net.Host() + ":0", Target: m.proc.Options.Gossip,
-			Delay: l.packets(m.index, w.cfg.Seed), StreamDelay: l.streams(m.index),
+			Delay: l.packets(m.index, w.cfg.Seed), Again: l.again(m.index, w.cfg.Seed), StreamDelay: l.streams(m.index),
 		})
 		if err != nil {
 			return l, err
@@ -107,6 +106,19 @@ func (l *links) packets(to int, seed uint64) func(netip.AddrPort) time.Duration 
 			return delay + link.Delay + link.Jitter + reorderAtLeast
 		}
 		return delay
+	}
+}
+
+// again decides which packets to a node come twice, the second with its own jitter.
+func (l *links) again(to int, seed uint64) func(netip.AddrPort) time.Duration {
+	random := rand.New(rand.NewPCG(seed, ^uint64(to))) // of the one goroutine that receives
+	return func(from netip.AddrPort) time.Duration {
+		link := l.way(from.Addr(), to, false)
+		twice, jitter := random.Float64(), random.Float64()
+		if twice >= link.Duplicate {
+			return lost
+		}
+		return link.Delay + time.Duration(jitter*float64(link.Jitter))
 	}
 }
 
@@ -184,9 +196,7 @@ func (w *World) Link(from, to []string, link memnet.Link) error {
 	switch {
 	case err != nil:
 		return err
-	case link.Duplicate > 0:
-		return fmt.Errorf("%w: the relays delay, reorder and lose packets, and do not double them; play this on nodes in one process", world.ErrCannot)
-	case link.Delay < 0 || link.Jitter < 0 || link.Loss < 0 || link.Loss > 1 || link.Reorder < 0 || link.Reorder > 1:
+	case link.Delay < 0 || link.Jitter < 0 || link.Loss < 0 || link.Loss > 1 || link.Reorder < 0 || link.Reorder > 1 || link.Duplicate < 0 || link.Duplicate > 1:
 		return fmt.Errorf("processes: a link of %+v: no time is negative, and shares are within 0 and 1", link)
 	}
 	var whole, severed []netns.Way

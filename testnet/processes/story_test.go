@@ -20,6 +20,7 @@ const delay = 500 * time.Millisecond
 // A region is cut off, for longer than a lease: its refill falls, it is not ready, its backup
 // serves; the others refill in full; together they never refill more than the rate.
 func TestARegionIsCutOff(t *testing.T) {
+	t.Parallel()
 	w := start(t, Config{Limits: limited(t, crdt.Quorum), Delay: wide})
 	load := hot("g", 200)
 	run(t, w, second, load)
@@ -52,6 +53,7 @@ func TestARegionIsCutOff(t *testing.T) {
 
 // Nothing arrives from a region that hears everything: that is a cut, too.
 func TestARegionIsCutOffOneWay(t *testing.T) {
+	t.Parallel()
 	w := start(t, Config{Limits: limited(t, crdt.Quorum), Delay: wide})
 	load := hot("g", 200)
 	run(t, w, second, load)
@@ -70,6 +72,7 @@ func TestARegionIsCutOffOneWay(t *testing.T) {
 // A node is killed under load, and started again on the disk that it left: what it had told is
 // not lost, what it admits anew is its own, and it does not believe that it is a cluster of one.
 func TestANodeIsKilledAndStartedAgain(t *testing.T) {
+	t.Parallel()
 	w := start(t, Config{Limits: limited(t, crdt.Quorum), Delay: wide})
 	load := hot("g", 200)
 	run(t, w, 2*second, load)
@@ -111,7 +114,6 @@ func TestWhatItCannotDoItSays(t *testing.T) {
 	all := w.names()
 	for name, err := range map[string]error{
 		"skew":             w.Skew("eu-1", time.Second),
-		"duplicates":       w.Link(all, all, memnet.Link{Duplicate: 0.1}),
 		"a slow Redis":     w.Fault("redis", "slow"),
 		"an unknown fault": w.Fault("kv", "fire"),
 		"an unknown store": w.Fault("s3", "down"),
@@ -122,11 +124,12 @@ func TestWhatItCannotDoItSays(t *testing.T) {
 		}
 	}
 	for name, err := range map[string]error{
-		"an unknown node":  w.Crash("eu-7"),
-		"running already":  w.Start("eu-1"),
-		"an unknown link":  w.Cut(all, []string{"us-1"}),
-		"an unknown taker": w.Run(second, []*world.Flow{{Limit: "g", PerSecond: 1, Nodes: []string{"us-1"}}}),
-		"an unknown limit": w.Run(second, []*world.Flow{hot("h", 1)}),
+		"an unknown node":        w.Crash("eu-7"),
+		"a loss of all and more": w.Link(all, all, memnet.Link{Loss: 1.1}),
+		"running already":        w.Start("eu-1"),
+		"an unknown link":        w.Cut(all, []string{"us-1"}),
+		"an unknown taker":       w.Run(second, []*world.Flow{{Limit: "g", PerSecond: 1, Nodes: []string{"us-1"}}}),
+		"an unknown limit":       w.Run(second, []*world.Flow{hot("h", 1)}),
 	} {
 		if err == nil || errors.Is(err, world.ErrCannot) {
 			t.Errorf("%s: %v", name, err)

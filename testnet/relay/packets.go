@@ -41,13 +41,14 @@ func (d *delayed) Pop() any {
 func (r *Relay) receive(ctx context.Context, in *net.UDPConn, arrived chan<- waiting) error {
 	random := rand.New(rand.NewPCG(uint64(r.cfg.Seed), 0))
 	buf := make([]byte, readBufferSize)
-	for seq := uint64(0); ; seq++ {
-		got, from, err := in.ReadFromUDPAddrPort(buf)
+	for seq := uint64(0); ; seq += 2 {
+		got, addr, err := in.ReadFromUDPAddrPort(buf)
 		if err != nil {
 			return ended(ctx, err)
 		}
 		lost := random.Float64() < r.cfg.Loss
-		delay := r.cfg.Delay(netip.AddrPortFrom(from.Addr().Unmap(), from.Port()))
+		from := netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())
+		delay := r.cfg.Delay(from)
 		switch {
 		case delay < 0:
 			r.cut.Add(1)
@@ -56,11 +57,20 @@ func (r *Relay) receive(ctx context.Context, in *net.UDPConn, arrived chan<- wai
 			r.lost.Add(1)
 			continue
 		}
-		select {
-		case arrived <- waiting{time.Now().Add(delay), seq, bytes.Clone(buf[:got])}:
-		default:
-			r.overflowed.Add(1)
+		now, body := time.Now(), bytes.Clone(buf[:got])
+		r.queue(arrived, waiting{now.Add(delay), seq, body})
+		if again := r.cfg.Again(from); again >= 0 {
+			r.doubled.Add(1)
+			r.queue(arrived, waiting{now.Add(again), seq + 1, body})
 		}
+	}
+}
+
+func (r *Relay) queue(arrived chan<- waiting, p waiting) {
+	select {
+	case arrived <- p:
+	default:
+		r.overflowed.Add(1)
 	}
 }
 

@@ -47,7 +47,10 @@ type Config struct {
 	Target string // IP address and port that the node really listens on
 	// Delay is what a packet from that gossip address waits, one way. Negative: the link is cut,
 	// the packet is dropped. Called for every packet, by one goroutine. nil: no delay.
-	Delay    func(from netip.AddrPort) time.Duration
+	Delay func(from netip.AddrPort) time.Duration
+	// Again, if not nil, is called after Delay for a packet that passes: it arrives a second time, so
+	// long after it came. Negative: it does not.
+	Again    func(from netip.AddrPort) time.Duration
 	TCPDelay time.Duration // what bytes of connections wait, in each direction
 	// StreamDelay, if not nil, is what they wait instead on a connection from that IP address: on
 	// their way to the target, or back. Called for every piece, by many goroutines.
@@ -59,6 +62,7 @@ type Config struct {
 // Stats counts since New.
 type Stats struct {
 	Forwarded, Lost, Cut uint64 // packets passed on; dropped by Loss; by a negative Delay
+	Doubled              uint64 // packets passed on a second time; they are in Forwarded, too
 	Overflowed           uint64 // packets and connections dropped because too many waited
 	Failed               uint64 // packets and connections that the target's address did not take
 	Streams              uint64 // connections passed on
@@ -71,7 +75,7 @@ type Relay struct {
 	started chan struct{}
 	addr    string // written before started is closed
 
-	forwarded, lost, cut, overflowed, failed, streams atomic.Uint64
+	forwarded, lost, cut, doubled, overflowed, failed, streams atomic.Uint64
 }
 
 // New checks cfg; nothing is bound before Run.
@@ -89,6 +93,9 @@ func New(cfg Config) (*Relay, error) {
 	if cfg.Delay == nil {
 		cfg.Delay = func(netip.AddrPort) time.Duration { return 0 }
 	}
+	if cfg.Again == nil {
+		cfg.Again = func(netip.AddrPort) time.Duration { return -1 }
+	}
 	if cfg.StreamDelay == nil {
 		cfg.StreamDelay = func(netip.Addr, bool) time.Duration { return cfg.TCPDelay }
 	}
@@ -104,7 +111,7 @@ func (r *Relay) Addr() string { return r.addr }
 // Stats returns the counters as they are now.
 func (r *Relay) Stats() Stats {
 	return Stats{
-		Forwarded: r.forwarded.Load(), Lost: r.lost.Load(), Cut: r.cut.Load(),
+		Forwarded: r.forwarded.Load(), Lost: r.lost.Load(), Cut: r.cut.Load(), Doubled: r.doubled.Load(),
 		Overflowed: r.overflowed.Load(), Failed: r.failed.Load(), Streams: r.streams.Load(),
 	}
 }

@@ -147,6 +147,35 @@ func TestTheDelayDependsOnWhoSends(t *testing.T) {
 	}
 }
 
+func TestAPacketMayArriveTwice(t *testing.T) {
+	u, _ := target(t)
+	one, _ := target(t)
+	two, _ := target(t)
+	r := run(t, relay.Config{Listen: "127.0.0.1:0", Target: u.LocalAddr().String(), Again: func(from netip.AddrPort) time.Duration {
+		if from.String() == two.LocalAddr().String() {
+			return 20 * time.Millisecond
+		}
+		return -1
+	}})
+	to := netip.MustParseAddrPort(r.Addr())
+	two.WriteToUDPAddrPort([]byte("two"), to)
+	one.WriteToUDPAddrPort([]byte("one"), to)
+	buf := make([]byte, 100)
+	for _, want := range []string{"two", "one", "two"} {
+		u.SetReadDeadline(time.Now().Add(5 * time.Second))
+		got, _, err := u.ReadFromUDP(buf)
+		if string(buf[:got]) != want || err != nil {
+			t.Errorf("got %q, %v; want %q", buf[:got], err, want)
+		}
+	}
+	for end := time.Now().Add(5 * time.Second); r.Stats().Forwarded < 3 && time.Now().Before(end); { // counted once they are sent
+		time.Sleep(time.Millisecond)
+	}
+	if s := r.Stats(); s.Forwarded != 3 || s.Doubled != 1 {
+		t.Errorf("counted %+v", s)
+	}
+}
+
 func TestEveryPacketIsForwardedOrCounted(t *testing.T) {
 	const total = 400
 	u, _ := target(t)
