@@ -2,7 +2,7 @@
 // the drill are written once.
 //
 //	scenario, page, drill ──▶ World ◀── local (nodes in this process, real or virtual time)
-//	                                ◀── process (real openclaw-edge processes in namespaces)
+//	                                ◀── processes (real openclaw-edge processes in namespaces)
 package world
 
 import (
