@@ -2,6 +2,7 @@ package node
 
 import (
 	"encoding/json"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -45,5 +46,29 @@ func TestAddressesAreThoseReallyBound(t *testing.T) {
 	})
 	if _, err := os.Stat(path); !os.IsNotExist(err) {
 		t.Errorf("after it stopped: %v", err)
+	}
+}
+
+// Why a node ends names the part that failed, once.
+func TestAnAddressInUseIsSaidOnce(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	for part, set := range map[string]func(*Config){
+		"gossip": func(c *Config) { c.Gossip = taken.Addr().String() },
+		"http":   func(c *Config) { c.HTTP = taken.Addr().String() },
+	} {
+		c := testConfig(t)
+		set(&c)
+		n, err := New(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = n.Run(t.Context())
+		if err == nil || !strings.HasPrefix(err.Error(), "node: "+part+": ") || strings.Count(err.Error(), part+":") != 1 {
+			t.Errorf("%s: %v", part, err)
+		}
 	}
 }

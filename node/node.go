@@ -155,23 +155,23 @@ func (n *Node) Run(ctx context.Context) error {
 	defer stopInner()
 
 	var g errgroup.Group
-	part := func(name string, run func() error, after func()) {
+	part := func(run func() error, after func()) {
 		g.Go(func() error {
 			defer after()
 			err := run()
 			if err != nil {
-				err = fmt.Errorf("node: %s: %w", name, err)
+				err = fmt.Errorf("node: %w", err) // it says itself of which part it is
 				failed(err)
 			}
 			return err
 		})
 	}
-	part("gossip", func() error {
+	part(func() error {
 		err := n.gossip.Run(quiet)
 		keep.left(errors.Is(err, gossip.ErrForgotten))
 		return err
 	}, func() { failed(nil); stopInner() })
-	part("serve", func() error {
+	part(func() error {
 		select {
 		case <-n.gossip.Started():
 			return n.serve(all)
@@ -179,9 +179,9 @@ func (n *Node) Run(ctx context.Context) error {
 			return nil
 		}
 	}, func() { n.refill.stop(); failed(nil); silence() })
-	part("refill", func() error { n.refillLoop(inner); return nil }, func() {})
-	part("sweep", func() error { n.sweepLoop(inner); return nil }, func() {})
-	part("persist", func() error { keep.run(inner); return nil }, func() {})
+	part(func() error { n.refillLoop(inner); return nil }, func() {})
+	part(func() error { n.sweepLoop(inner); return nil }, func() {})
+	part(func() error { keep.run(inner); return nil }, func() {})
 	err = g.Wait()
 	if errors.Is(err, gossip.ErrForgotten) {
 		keep.close()
