@@ -47,6 +47,13 @@ type Store interface {
 	Close() error
 }
 
+// looker is a Store that tells of keys cheaply, without listing all: what it alone holds is
+// looked after before a snapshot is acknowledged.
+type looker interface {
+	// Look is the entries of those keys that are there.
+	Look(ctx context.Context, keys []string) ([]Entry, error)
+}
+
 // Kind says what an error of a store means for those who go on.
 type Kind uint8
 

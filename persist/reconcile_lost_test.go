@@ -1,7 +1,10 @@
 package persist
 
 import (
+	"bytes"
 	"errors"
+	"log/slog"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -82,6 +85,34 @@ func TestALossIsNotAcknowledged(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What fallback has no more because primary has it is no loss either.
+func TestWhatWentHomeIsNotMissed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kv, redis, y := newMemory("kv", 60*time.Second), newMemory("redis", 0), newToy(toySegments)
+		cfg := toyConfig(y, kv, redis, nil)
+		var log bytes.Buffer
+		cfg.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		h := mustNew(t, cfg)
+		kv.failing(Failed)
+		stop := run(t, h)
+		for i := 0; len(kv.puts()) == 0; i++ { // in the round in which it works again all goes to both
+			y.raise(i%toySegments, "x", i+1)
+			time.Sleep(time.Second)
+			if i == 50 {
+				kv.setFault(nil)
+			}
+		}
+		time.Sleep(time.Hour)
+		stop()
+		if len(redis.values()) > 0 || redis.count("delete") == 0 {
+			t.Fatal("nothing went home")
+		}
+		if strings.Contains(log.String(), "has lost") {
+			t.Errorf("a loss is told:\n%s", log.String())
+		}
+	})
 }
 
 // What a lagging store does not show yet is not lost.

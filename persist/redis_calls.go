@@ -115,6 +115,15 @@ const maxRedisKeys = 1 << 20
 // was found before an error comes with it. Keys that hold no value of ours are left out.
 func (r *Redis) List(ctx context.Context, prefix string) ([]Entry, error) {
 	keys, scanErr := r.scan(ctx, prefix)
+	found, err := r.Look(ctx, keys)
+	if scanErr != nil {
+		return found, r.fail("list", scanErr)
+	}
+	return found, err
+}
+
+// Look is List for keys that are known: some bytes each way for each of them.
+func (r *Redis) Look(ctx context.Context, keys []string) ([]Entry, error) {
 	found := make([]Entry, 0, len(keys))
 	out := newOutcome()
 	r.batches(ctx, "list", keys, nil, out, func(p goredis.Pipeliner, key string) {
@@ -127,9 +136,6 @@ func (r *Redis) List(ctx context.Context, prefix string) ([]Entry, error) {
 		}
 		return nil
 	})
-	if scanErr != nil {
-		return found, r.fail("list", scanErr)
-	}
 	return found, out.err()
 }
 

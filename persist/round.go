@@ -68,23 +68,33 @@ func (h *Hybrid) Snapshot(ctx context.Context) error {
 	return h.round(ctx, true)
 }
 
-// round writes to each store what it lacks.
+// round writes to each store what it lacks, and what it has lost.
 func (h *Hybrid) round(ctx context.Context, asked bool) error {
+	begin := time.Now()
 	h.look()
-	var failed error
-	for _, group := range h.groups(h.plan(time.Now(), asked)) {
-		if failed = h.write(ctx, group, asked); failed != nil {
-			break
-		}
+	failed := h.writeAll(ctx, asked)
+	lost, unsure := h.lookAfter(ctx, begin, asked)
+	if lost && failed == nil {
+		failed = h.writeAll(ctx, asked)
 	}
 	if failed != nil && ctx.Err() == nil && h.unpacked == nil {
 		h.log.Error("persist: the state cannot be packed", "error", failed)
 	}
 	h.unpacked = failed
-	if err := errors.Join(h.concluded(), failed); err != nil {
+	if err := errors.Join(h.concluded(unsure), failed); err != nil {
 		return err
 	}
 	h.afterFirst(ctx)
+	return nil
+}
+
+// writeAll brings the stores what they lack now.
+func (h *Hybrid) writeAll(ctx context.Context, asked bool) error {
+	for _, group := range h.groups(h.plan(time.Now(), asked)) {
+		if err := h.write(ctx, group, asked); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -106,8 +116,9 @@ func (h *Hybrid) look() {
 	}
 }
 
-// concluded shows what the round came to; an error names what is stored nowhere.
-func (h *Hybrid) concluded() error {
+// concluded shows what the round came to; an error names what is stored nowhere, as far as that
+// is known: unsure is why it is not.
+func (h *Hybrid) concluded(unsure error) error {
 	h.pending = 0
 	unstored, first := 0, ""
 	for i := range h.segments {
@@ -125,12 +136,12 @@ func (h *Hybrid) concluded() error {
 	now := time.Now()
 	h.show(func(s *Stats) {
 		s.Pending, s.FallbackActive = h.pending, h.active
-		if unstored == 0 {
+		if unstored == 0 && unsure == nil {
 			s.LastSnapshot = now
 		}
 	})
 	if unstored == 0 {
-		return nil
+		return unsure
 	}
 	why := errors.Join(h.targets[primary].trouble(now), h.targets[fallback].trouble(now))
 	if why == nil {

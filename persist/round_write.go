@@ -149,6 +149,8 @@ func (h *Hybrid) settle(j *job) {
 		between = between && (p.acked[primary] || p.acked[fallback])
 		if p.acked[fallback] {
 			s.fallen = max(s.fallen, p.sequence)
+		}
+		if p.acked[fallback] && !p.acked[primary] {
 			lent[key.Part] = p.sequence
 		}
 		if p.failed[primary] != nil && KindOf(p.failed[primary]) == Unknown {
