@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"regexp"
 	"strconv"
@@ -49,8 +50,9 @@ type Config struct {
 	Logger    *slog.Logger    // nil: slog.Default()
 	Started   func(Addresses) // called once, when everything listens; may be nil
 	Transport memberlist.NodeAwareTransport
-	stores    *stores // tests: in the place of those that Persist names
-	NoListen  bool    // tests: no HTTP and metrics listeners (and Transport: no gossip sockets)
+	stores    *stores      // tests: in the place of those that Persist names
+	kvClient  *http.Client // tests: calls KV, in the place of sockets
+	NoListen  bool         // tests: no HTTP and metrics listeners (and Transport: no gossip sockets)
 
 	// WallAhead is for testnets: how far this node's wall clock is ahead of the machine's.
 	// Everything that peers, stores and the next start are told of the time goes by it.

@@ -38,6 +38,7 @@ type stores struct {
 
 const (
 	snapshotFile    = "snapshot.db" // under the data directory
+	callsFile       = "kv-calls"    // beside it: see persist's budget
 	restoreLimit    = 30 * time.Second
 	lastSnapshot    = 5 * time.Second
 	snapshotTimeout = 20 * time.Second // of one that an operator asks for
@@ -60,7 +61,7 @@ func (n *Node) openKeeper() (*keeper, error) {
 		Cluster: n.cfg.Cluster, Node: n.cfg.Node, Incarnation: uint64(n.writer), Segments: segmentSpecs(),
 		Primary: open.primary, Shared: open.shared, Fallback: open.fallback, Disk: open.disk,
 		Every: n.cfg.Persist.SnapshotEvery, ReconcileEvery: n.cfg.Persist.ReconcileEvery,
-		WallAhead: n.cfg.WallAhead, State: k.segments, Current: n.mayWrite, Observe: n.stores.observe, SetAside: n.keepAside,
+		WallAhead: n.cfg.WallAhead, State: k.segments, Current: n.mayWrite, Heard: n.hears, Observe: n.stores.observe, SetAside: n.keepAside,
 		Logger: n.log.With("part", "persist"),
 	})
 	if err != nil {
@@ -89,7 +90,7 @@ func (n *Node) openStores() (s stores, err error) {
 	case BackendCloudflare:
 		cf, err := persist.NewCloudflare(persist.CloudflareConfig{
 			AccountID: c.AccountID, NamespaceID: c.NamespaceID, Token: c.token(), BaseURL: c.BaseURL,
-			Members: func() int { return max(1, len(n.gossip.View().Members)) },
+			Members: func() int { return len(n.gossip.View().Members) }, Ledger: n.cfg.dataFile(callsFile), HTTPClient: n.cfg.kvClient,
 		})
 		if err != nil {
 			return s, err

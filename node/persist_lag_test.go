@@ -7,13 +7,11 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"os"
-	"path/filepath"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/openclaw/edge/crdt"
-	"github.com/openclaw/edge/persist"
 	"github.com/openclaw/edge/testnet/kv"
 	"github.com/openclaw/edge/testnet/memnet"
 )
@@ -53,25 +51,18 @@ func (l *link) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 func newLagging(t *testing.T, net *memnet.Network, i int, server *kv.Server) *lagging {
-	return &lagging{life: newLife(t, net, i, t.TempDir()), kv: server}
+	m := &lagging{life: newLife(t, net, i, t.TempDir()), kv: server}
+	t.Setenv("LAG_TOKEN", "token")
+	p := &m.cfg.Persist
+	p.Backend, p.AccountID, p.NamespaceID, p.TokenEnv, p.BaseURL = BackendCloudflare, "account", "namespace", "LAG_TOKEN", "http://kv"+kv.BasePath
+	return m
 }
 
 // begin starts the node; it need not be ready yet.
 func (m *lagging) begin() {
 	m.t.Helper()
 	m.link = &link{to: m.kv.RoundTripper()}
-	cf, err := persist.NewCloudflare(persist.CloudflareConfig{
-		AccountID: "account", NamespaceID: "namespace", Token: "token", BaseURL: "http://kv" + kv.BasePath, HTTPClient: &http.Client{Transport: m.link},
-	})
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	m.cfg.stores = &stores{primary: cf, shared: true}
-	if disk, err := persist.OpenBolt(filepath.Join(m.cfg.DataDir, snapshotFile), persist.BoltConfig{Name: "disk"}); err == nil {
-		m.cfg.stores.disk = disk
-	} else {
-		m.t.Fatal(err)
-	}
+	m.cfg.kvClient = &http.Client{Transport: m.link}
 	m.up = true
 	m.run()
 }

@@ -167,6 +167,21 @@ func (n *Node) mayWriteIn(v *gossip.View, a *authority, node string, incarnation
 	return true // a stranger: of the same cluster perhaps, which has not met us yet
 }
 
+// hears tells whether what a writer holds comes here by gossip: a reachable member's newest
+// incarnation, once the first sync is done.
+func (n *Node) hears(node string, incarnation uint64) bool {
+	if !n.settled.Load() {
+		return false
+	}
+	v := n.gossip.View()
+	for i := range v.Members {
+		if m := &v.Members[i]; m.Node == node {
+			return m.Node != v.Self && m.Writer == incarnation && time.Since(m.ProvenAt) < n.cfg.Lease
+		}
+	}
+	return false
+}
+
 var _ persist.State = (*segments)(nil)
 
 // Pack emits the payloads; some segments at a time, so that it never holds more than

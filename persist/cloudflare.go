@@ -23,8 +23,12 @@ type CloudflareConfig struct {
 	BaseURL    string
 	HTTPClient *http.Client // nil: an own one. Redirects are not followed, nor its cookies kept
 	// Members is how many nodes share the account's 1,200 calls in five minutes; asked before
-	// every call, so it must be quick. nil: 1. Too low a number gets all of them blocked.
+	// every call, so it must be quick. nil: 1. 0: not known yet, and calls wait. Too low a number
+	// gets all of them blocked.
 	Members func() int
+	// Ledger is a file of this node's that remembers over restarts how many calls it has left.
+	// "": a start has none, and waits for each: 0.3 s, times Members.
+	Ledger string
 }
 
 // Cloudflare is a Workers KV namespace, by its REST API. What it costs: a Put is one call, and
@@ -83,7 +87,7 @@ func NewCloudflare(cfg CloudflareConfig) (*Cloudflare, error) {
 		account:   url.PathEscape(cfg.AccountID),
 		token:     cfg.Token,
 		client:    &client,
-		budget:    newBudget(cfg.Members),
+		budget:    newBudget(cfg.Members, &ledger{file: cfg.Ledger}),
 		getBytes:  maxGetBytes,
 	}
 	c.api = kv.NewNamespaceService(

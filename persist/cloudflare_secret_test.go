@@ -80,6 +80,7 @@ func TestMistakesAreAnsweredWithWhatToDo(t *testing.T) {
 		mistake.make(&cfg)
 		c, err := NewCloudflare(cfg)
 		if err == nil {
+			rested(c.budget)
 			err = c.Put(t.Context(), values(1, 1))
 		}
 		if KindOf(err) != mistake.kind || !strings.Contains(err.Error(), mistake.says) {

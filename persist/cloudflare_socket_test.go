@@ -36,6 +36,7 @@ func TestFaultsOverASocket(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		rested(c.budget)
 		before := server.Stats().Calls["put"]
 		server.Fault(f.fault)
 		limit := 30 * time.Second
@@ -80,6 +81,7 @@ func TestNobodyThere(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		rested(c.budget)
 		if err := c.Put(t.Context(), values(1, 1)); KindOf(err) != Failed || !strings.Contains(err.Error(), says) {
 			t.Errorf("%s: %v (%v), want failed and %q", url, err, KindOf(err), says)
 		}

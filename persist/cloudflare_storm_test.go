@@ -1,7 +1,6 @@
 package persist
 
 import (
-	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -79,114 +78,6 @@ func TestOneTryAtATime(t *testing.T) {
 		}
 		if err := c.Put(t.Context(), values(1, 10)); err != nil {
 			t.Errorf("after the try: %v", err)
-		}
-	})
-}
-
-// Whatever is asked, and whatever fails, no five minutes see more requests than the burst and
-// the rate allow, in all members together.
-func TestTheBudgetHolds(t *testing.T) {
-	for _, members := range []int{1, 16} {
-		synctest.Test(t, func(t *testing.T) {
-			server := kv.New(kv.Config{Token: secret, Quota: 1200})
-			server.Fault(kv.Fault{Kind: kv.Failure, Rate: 0.3}) // repetitions count too
-			ctx, cancel := context.WithTimeout(t.Context(), 11*time.Minute)
-			defer cancel()
-			var callers sync.WaitGroup
-			for range members {
-				c := clientOf(t, server.RoundTripper(), func() int { return members })
-				for range 3 {
-					callers.Go(func() {
-						for ctx.Err() == nil {
-							if err := c.Put(ctx, values(1, 10)); err != nil && strings.Contains(err.Error(), "code 971") {
-								t.Errorf("%d members: %v", members, err)
-							}
-							if _, err := c.List(ctx, ""); err != nil {
-								time.Sleep(time.Second)
-							}
-						}
-					})
-				}
-			}
-			callers.Wait()
-			log := server.Stats().Log
-			rate, burst := float64(callsPerSecond), float64(members*max(leastBurst, callBurst/members))
-			for i, j := 0, 0; i < len(log); i++ {
-				for ; log[i].At.Sub(log[j].At) >= 5*time.Minute; j++ {
-				}
-				window := log[i].At.Sub(log[j].At).Seconds()
-				if n := float64(i - j + 1); n > burst+rate*window+float64(members) || n > 1200 {
-					t.Fatalf("%d members: %v requests within %.1f s", members, n, window)
-				}
-			}
-			if len(log) < 11*60*callsPerSecond*8/10 {
-				t.Errorf("%d members: only %d requests in 11 minutes: the test tests nothing", members, len(log))
-			}
-		})
-	}
-}
-
-// A call that the budget has no room for within its deadline says so at once, and when to come.
-func TestABudgetUsedUpSaysWhenToCome(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c, server := standIn(t, kv.Config{})
-		for range callBurst {
-			if _, err := c.List(t.Context(), ""); err != nil {
-				t.Fatal(err)
-			}
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-		defer cancel()
-		began := time.Now()
-		var e *Error
-		_, err := c.List(ctx, "")
-		if !errors.As(err, &e) || e.Kind != Throttled || time.Since(began) != 0 || server.Stats().Total() != callBurst {
-			t.Fatalf("got %v after %v", err, time.Since(began))
-		}
-		time.Sleep(time.Until(e.Until))
-		if _, err := c.List(ctx, ""); err == nil {
-			t.Error("a context that is over still calls")
-		}
-		soon, cancel := context.WithTimeout(t.Context(), time.Millisecond)
-		defer cancel()
-		if _, err := c.List(soon, ""); err != nil {
-			t.Errorf("at the time named: %v", err)
-		}
-		if _, err := c.List(t.Context(), ""); err != nil || time.Since(began) < 600*time.Millisecond {
-			t.Errorf("without a deadline a call waits: %v after %v", err, time.Since(began))
-		}
-	})
-}
-
-// The share of a member follows the number of members, at once and both ways.
-func TestTheBudgetIsSharedByMembers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		members := 1
-		b := newBudget(func() int { return members })
-		spent := func(d time.Duration) (n int) {
-			ctx, cancel := context.WithTimeout(t.Context(), d)
-			defer cancel()
-			for {
-				if _, err := b.spend(ctx); err != nil {
-					return n
-				}
-				n++
-			}
-		}
-		if n := spent(1); n != 200 {
-			t.Errorf("alone: a burst of %d", n)
-		}
-		members = 3
-		if n := spent(time.Minute); n < 59 || n > 61 {
-			t.Errorf("one of three: %d in a minute", n)
-		}
-		time.Sleep(time.Hour)
-		if n := spent(1); n != 66 {
-			t.Errorf("one of three: a burst of %d", n)
-		}
-		members = 0 // nobody known yet
-		if n := spent(time.Minute); n < 178 || n > 181 {
-			t.Errorf("alone again: %d in a minute", n)
 		}
 	})
 }

@@ -32,6 +32,16 @@
 //   - A reader who sees the delete must see the set: so Lag passes between. One who reads so slowly
 //     that Lag passes within its reading reads again, for two minutes.
 //
+// A store may lose what it acknowledged: Redis comes back empty, is cleared, fails over. As long
+// as it alone has some values, each round looks after them (one call) before it acknowledges
+// anything, and writes what is missing again; elsewhere reconciles find that out.
+//
+// After a start, stores are read again until they have shown their newest; but not what writers
+// stored who are heard then (Config.Heard). A value holds no more than its writer held, and one
+// that lives holds as much still: so all of it comes to this node from the writer, and reading it
+// every time somebody writes costs calls and tells nothing. If the writer dies before it was told,
+// it is gone, its values stand in the store, and they are adopted as everybody's who is gone.
+//
 // What dies with its last holder: content nobody acknowledged, and segments that nobody renews
 // within their TTL.
 package persist

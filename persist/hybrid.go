@@ -61,6 +61,10 @@ type Config struct {
 	// incarnations never are.
 	Current func(node string, incarnation uint64) bool
 
+	// Heard says whether a writer is heard now by other ways: what it holds, and so all that it
+	// ever wrote, comes to this node anyhow, and is not read from a store. Nil: none is.
+	Heard func(node string, incarnation uint64) bool
+
 	// Observe is told of every call of a store; result is "ok", "partial" or a Kind's text. Nil: none.
 	Observe func(store, op, result string, took time.Duration)
 	// SetAside keeps what was found and cannot be used; it stays in the store too. Nil: only counted.
@@ -122,6 +126,9 @@ func New(cfg Config) (*Hybrid, error) {
 	}
 	if cfg.Current == nil {
 		cfg.Current = func(string, uint64) bool { return true }
+	}
+	if cfg.Heard == nil {
+		cfg.Heard = func(string, uint64) bool { return false }
 	}
 	h := &Hybrid{
 		cfg: cfg, log: cfg.Logger, index: map[[2]string]int{},

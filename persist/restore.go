@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"time"
 )
@@ -74,7 +75,8 @@ func (h *Hybrid) reread(ctx context.Context) {
 	}
 }
 
-// readStore joins all that the store holds of other writers and that was not joined before.
+// readStore joins all that the store holds of other writers that are not heard, and that was
+// not joined before.
 func (h *Hybrid) readStore(ctx context.Context, r role) error {
 	t, begin := h.targets[r], time.Now()
 	listed, err := h.list(ctx, r)
@@ -83,7 +85,7 @@ func (h *Hybrid) readStore(ctx context.Context, r role) error {
 		for _, e := range listed {
 			i, k, impossible := h.parse(e.Key)
 			switch {
-			case impossible == nil && h.own(k):
+			case impossible == nil && (h.own(k) || h.cfg.Heard(k.Node, k.Incarnation)):
 			case h.seen(r, e):
 			case impossible == nil && h.cfg.Segments[i].First:
 				first = append(first, e)
@@ -91,6 +93,8 @@ func (h *Hybrid) readStore(ctx context.Context, r role) error {
 				others = append(others, e)
 			}
 		}
+		// Nodes that start together with few calls each do not all read the same: they tell each other.
+		rand.Shuffle(len(others), func(i, j int) { others[i], others[j] = others[j], others[i] })
 		h.show(func(s *Stats) { s.Restored.Stores[h.place(r)].Listed += len(first) + len(others) })
 		if err = h.fetch(ctx, r, first); err == nil {
 			err = h.fetch(ctx, r, others)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -186,6 +187,42 @@ func TestOlderIncarnationsLeaveTheDisk(t *testing.T) {
 			if n := len(disk.values()); n > 1 {
 				t.Fatalf("%d values on disk", n)
 			}
+		}
+	})
+}
+
+// What a writer stores that is heard is not read, however often KV is; once it is heard no more,
+// and gone, the owner adopts its newest.
+func TestWhatIsHeardIsNotRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kv, y := newMemory("kv", 60*time.Second), newToy(toySegments)
+		stored(t, kv, Segment{Name: "00", Node: "b", Incarnation: 7, Sequence: 1}, `{"x":1}`)
+		stored(t, kv, Segment{Name: "01", Node: "b", Incarnation: 6, Sequence: 1}, `{"old":1}`)
+		time.Sleep(time.Hour)
+		var alive, heard atomic.Bool
+		alive.Store(true)
+		cfg := toyConfig(y, kv, nil, nil)
+		cfg.Current = func(node string, incarnation uint64) bool { return alive.Load() && incarnation == 7 }
+		cfg.Heard = func(node string, incarnation uint64) bool { return heard.Load() && cfg.Current(node, incarnation) }
+		h := mustNew(t, cfg)
+		h.Restore(t.Context())
+		if y.get(0, "x") != 1 || y.get(1, "old") != 1 {
+			t.Errorf("before anybody is heard: %v", y.content())
+		}
+		heard.Store(true)
+		defer run(t, h)()
+		gets := kv.count("get")
+		for n := range uint64(90) {
+			stored(t, kv, Segment{Name: "00", Node: "b", Incarnation: 7, Sequence: 2 + n}, fmt.Sprintf(`{"x":%d}`, 2+n))
+			time.Sleep(2 * time.Second)
+		}
+		if n := kv.count("get") - gets; n != 0 || y.get(0, "x") != 1 {
+			t.Errorf("%d reads of what was heard: %v", n, y.content())
+		}
+		alive.Store(false)
+		time.Sleep(6 * time.Minute)
+		if y.get(0, "x") != 91 {
+			t.Errorf("its last word was %d, not 91", y.get(0, "x"))
 		}
 	})
 }

@@ -33,6 +33,18 @@ func (s Stats) Total() (n int) {
 	return n
 }
 
+// Fullest is how many of the calls in Log arrived in the fullest stretch of so long.
+func (s Stats) Fullest(stretch time.Duration) (most int) {
+	from := 0
+	for i, c := range s.Log {
+		for c.At.Sub(s.Log[from].At) >= stretch {
+			from++
+		}
+		most = max(most, i-from+1)
+	}
+	return most
+}
+
 // Stats is a copy of the counts.
 func (s *Server) Stats() Stats {
 	s.mu.Lock()

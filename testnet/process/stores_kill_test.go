@@ -75,6 +75,48 @@ func TestNodesAreKilledAtAnyMoment(t *testing.T) {
 	s.thrifty()
 }
 
+// Nodes are killed again and again, as soon as they have called KV a few times: one of them, each
+// in turn, all at once; with their disks or without. No start is given calls: all together make
+// 3 a second from the beginning.
+func TestKillsMakeNoCallMore(t *testing.T) {
+	t.Parallel()
+	first := time.Now()
+	s := newSite(t, siteOptions{})
+	s.offer(60)
+	time.Sleep(3 * time.Second) // a second's calls each, and some
+	lasts := 24 * time.Second
+	if *long {
+		lasts = 10 * time.Minute
+	}
+	kills := 0
+	for began := time.Now(); time.Since(began) < lasts; {
+		victims := s.nodes[2:]
+		switch n := int(time.Since(began) * 3 / lasts); n {
+		case 1:
+			victims = s.nodes[kills%3 : kills%3+1]
+		case 2:
+			victims = s.nodes
+		}
+		for _, n := range victims {
+			n.Kill()
+		}
+		for _, n := range victims {
+			if kills%2 == 1 {
+				n.Wipe()
+			}
+			n.Restart()
+			kills++
+		}
+		time.Sleep(1500 * time.Millisecond)
+	}
+	lasted := time.Since(first)
+	t.Logf("%d kills in %v", kills, lasted.Round(time.Second))
+	if calls, most := s.calls(), int(3*lasted.Seconds())+3; calls > most {
+		t.Errorf("%d calls of KV, at most %d are allowed", calls, most)
+	}
+	s.thrifty()
+}
+
 // A node is killed at each step of its restore and its reconcile, one life after another: at its
 // first call of KV, at its second, …, before the call is done or after. What it had half done
 // harms nothing.

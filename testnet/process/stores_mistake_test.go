@@ -88,7 +88,7 @@ func TestMistakesThatAStartCanSee(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	good := storesConfig("127.0.0.1:1", "redis://:${REDIS_PASSWORD}@127.0.0.1:1", false)
+	good := storesConfig("127.0.0.1:1", "redis://:${REDIS_PASSWORD}@127.0.0.1:1", false, time.Minute)
 	env := []string{"KV_TOKEN=" + kvSecret, "REDIS_PASSWORD=" + redisSecret}
 	for _, c := range []struct {
 		name   string

@@ -44,7 +44,7 @@ func TestChaos(t *testing.T) {
 		seed = uint64(time.Now().UnixNano())
 	}
 	t.Logf("-chaos %v -seed %d", *chaos, seed)
-	r := &riot{t: t, rng: rand.New(rand.NewPCG(seed, 0)), did: map[string]int{}}
+	r := &riot{t: t, began: time.Now(), rng: rand.New(rand.NewPCG(seed, 0)), did: map[string]int{}}
 	r.town = newTown(t, 4)
 	r.ledger = newLedger(r.town)
 	r.ledger.begin()
@@ -69,6 +69,7 @@ type riot struct {
 	t      *testing.T
 	rng    *rand.Rand
 	town   *town
+	began  time.Time
 	ledger *ledger
 	did    map[string]int
 	events []string
@@ -356,11 +357,6 @@ func sum(m map[string]float64) (s float64) {
 	return s
 }
 
-// kvCalls is what the budget allows in five minutes in which so many of n nodes started: three a
-// second for all, and a share of 200 with each start. Cloudflare's limit is 1,200; a cluster
-// whose nodes start forty times in five minutes may pass it.
-func kvCalls(starts, n int) int { return 3*300 + starts*(200/n+1) }
-
 // tell logs what was done, and checks that KV was not called more than the budget says.
 func (r *riot) tell() {
 	var kinds []string
@@ -370,26 +366,10 @@ func (r *riot) tell() {
 	slices.Sort(kinds)
 	r.t.Logf("done: %s", strings.Join(kinds, ", "))
 	s := r.town.kv.Stats()
-	most, storm := 0, 0
-	from := 0
-	for i, c := range s.Log {
-		for s.Log[from].At.Before(c.At.Add(-5 * time.Minute)) {
-			from++
-		}
-		most = max(most, i-from+1)
-		starts := 0
-		for _, n := range r.town.nodes {
-			for _, at := range n.starts {
-				if at.Before(c.At) && at.After(s.Log[from].At.Add(-time.Minute)) { // the burst is used later
-					starts++
-				}
-			}
-		}
-		storm = max(storm, i-from+1-kvCalls(starts, len(r.town.nodes)))
-	}
-	r.t.Logf("KV: calls %v, %d at most in five minutes; faults %v", s.Calls, most, s.Faults)
-	if storm > 0 {
-		r.t.Errorf("%d calls of KV in five minutes more than the budget of all who started", storm)
+	fullest, allowed := s.Fullest(5*time.Minute), 200+3*(1+min(300, time.Since(r.began).Seconds()))
+	r.t.Logf("KV: calls %v, %d in the fullest five minutes; faults %v", s.Calls, fullest, s.Faults)
+	if float64(fullest) > allowed {
+		r.t.Errorf("%d calls of KV in five minutes: the budget is %.0f, whoever started how often", fullest, allowed)
 	}
 	if r.t.Failed() {
 		r.t.Logf("events:\n%s", strings.Join(r.events, "\n"))

@@ -38,10 +38,9 @@ type town struct {
 // citizen is a process that comes and goes. Its methods but take are the test's goroutine's.
 type citizen struct {
 	*process.Node
-	url    atomic.Pointer[string] // of the API; nil: down
-	ready  atomic.Bool
-	up     bool
-	starts []time.Time
+	url   atomic.Pointer[string] // of the API; nil: down
+	ready atomic.Bool
+	up    bool
 
 	mu    sync.Mutex
 	snaps [2]time.Time // ends of the two newest snapshots of this process, as it says; newest first
@@ -190,7 +189,6 @@ func (n *citizen) began() {
 	url := "http://" + n.HTTP
 	n.url.Store(&url)
 	n.up = true
-	n.starts = append(n.starts, time.Now())
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.snaps = [2]time.Time{}
