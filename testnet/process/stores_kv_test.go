@@ -38,6 +38,8 @@ func heal(s *site) { s.kv.Heal() }
 const (
 	opened = 35 * time.Second // the breaker's 20 s, and a probe's back-off
 	struck = 80 * time.Second // a minute for a person to mend it, and a back-off
+	// After a minute's outage the pauses between two tries have grown to one, give or take a half.
+	backOff = 90 * time.Second
 )
 
 // Whatever KV answers: takes go on, Redis takes what KV does not, and when all nodes die at once
@@ -107,7 +109,9 @@ func play(t *testing.T, o outage) {
 	}
 	if *long && o.heals > 0 || o.heals <= 20*time.Second && o.heals > 0 || !o.stored {
 		o.end(s)
-		if o.stored || *long {
+		if *long {
+			s.heals(o.heals + backOff)
+		} else if o.stored {
 			s.heals(o.heals)
 		} else {
 			s.stored(25 * time.Second) // by whichever store comes back first
