@@ -48,7 +48,7 @@ func (o *Observed) Watched() []ID {
 // Known is all buckets that were taken from; of a run without end, those still remembered.
 func (o *Observed) Known() []ID {
 	if o.Recent != nil {
-		return slices.Collect(maps.Keys(o.Recent.keys))
+		return o.busiest(mostWatched) // of a flood not all
 	}
 	return slices.Collect(maps.Keys(o.Takes))
 }

@@ -148,8 +148,7 @@ func New(cfg Config) (_ *Testnet, err error) {
 
 // usual is the link from one machine to another that nothing was done to.
 func (t *Testnet) usual(from, to *sim.Machine) memnet.Link {
-	d := t.cfg.delay(from.Region, to.Region)
-	return memnet.Link{Delay: d - d/20, Jitter: d / 10}
+	return t.cfg.Between(from.Region, to.Region)
 }
 
 // virtualTick is coarser than the default: a simulated minute takes a third of the time.

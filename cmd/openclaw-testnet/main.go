@@ -1,0 +1,23 @@
+// Command openclaw-testnet is a whole cluster on one machine, to be broken on purpose.
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/alecthomas/kong"
+)
+
+type flags struct {
+	Page pageCmd `cmd:"" default:"withargs" help:"Regions of nodes under load, and a page to cut them with; the default."`
+}
+
+func main() {
+	var f flags
+	k := kong.Parse(&f, kong.Name("openclaw-testnet"),
+		kong.Description("A whole OpenClaw Edge cluster on this machine, to be broken on purpose."))
+	if err := k.Run(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
