@@ -1,0 +1,52 @@
+package scenario
+
+import (
+	"maps"
+	"time"
+
+	"github.com/openclaw/edge/testnet/judge"
+)
+
+// How long a round takes at most, beyond the link: the longer of the two rounds, and what a
+// busy machine adds to it.
+const aRound = 300 * time.Millisecond
+
+// lawsNow is what was done to the testnet so far allows.
+func (g *stage) lawsNow() judge.Laws {
+	l := g.laws
+	l.Missed = maps.Clone(g.laws.Missed)
+	l.Nodes, l.Delay, l.Ahead, l.Apart = len(g.all), g.delay(), 300*time.Millisecond, 100*time.Millisecond
+	l.Whole = len(g.cuts) == 0 && len(g.down) == 0
+	return l
+}
+
+// delay is one round and the slowest link, and some repeats where packets are lost.
+func (g *stage) delay() time.Duration {
+	once := g.slow.Delay + g.slow.Jitter
+	if g.slow.Reorder > 0 {
+		once += g.slow.Delay + g.slow.Jitter + 10*time.Millisecond
+	}
+	repeat := 400*time.Millisecond + 2*once
+	switch {
+	case g.slow.Loss > 0.1:
+		return aRound + once + 5*repeat
+	case g.slow.Loss > 0:
+		return aRound + once + 2*repeat
+	}
+	return aRound + once
+}
+
+// judgeOf holds the run against the laws. Of a flood of new keys each bucket is used once and may
+// be forgotten as soon as it is full, or never have been: its slots say nothing.
+func (s *Scenario) judgeOf(o *judge.Observed, l judge.Laws) *judge.Verdict {
+	calm := *o
+	calm.Holdings = maps.Clone(o.Holdings)
+	for id := range calm.Holdings {
+		for _, load := range s.Loads {
+			if load.Flow.Keys.New && load.Flow.Limit == id.Limit {
+				delete(calm.Holdings, id)
+			}
+		}
+	}
+	return judge.Of(&calm, l)
+}
