@@ -277,7 +277,7 @@ func (p *parser) complete() error {
 // Delays that nobody has named: those of the real world where the regions are known.
 var usualDelays = []Delay{{"eu", "us", 40 * time.Millisecond}, {"us", "ap", 80 * time.Millisecond}, {"eu", "ap", 110 * time.Millisecond}}
 
-const usualDelay = 40 * time.Millisecond
+const usualDelay = 80 * time.Millisecond
 
 func (d *Delay) between(a, b string) bool { return d.A == a && d.B == b || d.A == b && d.B == a }
 
