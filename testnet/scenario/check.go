@@ -2,6 +2,7 @@ package scenario
 
 import (
 	"fmt"
+	"math"
 	"time"
 )
 
@@ -22,7 +23,7 @@ func (e *Expect) find(r *Result) Finding {
 				return e.moment(&r.Samples[i])
 			}
 		}
-		return Finding{false, "the run ended before"}
+		return Finding{Measured: "the run ended before"}
 	case withinTime:
 		return e.findWithin(r)
 	case allTheTime:
@@ -39,7 +40,7 @@ func (e *Expect) findWithin(r *Result) Finding {
 	for _, step := range e.when.steps {
 		since, done := r.done(step)
 		if !done {
-			return Finding{false, fmt.Sprintf("%q was never done", r.Scenario.Steps[step].Text)}
+			return Finding{Measured: fmt.Sprintf("%q was never done", r.Scenario.Steps[step].Text)}
 		}
 		took, f := e.comesTrue(r, since)
 		if !f.OK {
@@ -55,7 +56,7 @@ func (e *Expect) findWithin(r *Result) Finding {
 
 // comesTrue is when a moment is first as expected, or the last one that was not.
 func (e *Expect) comesTrue(r *Result, since time.Duration) (time.Duration, Finding) {
-	last := Finding{false, "no sample was taken"}
+	last := Finding{Measured: "no sample was taken"}
 	for i := range r.Samples {
 		s := &r.Samples[i]
 		if s.At < since || s.At > since+e.when.within {
@@ -68,20 +69,25 @@ func (e *Expect) comesTrue(r *Result, since time.Duration) (time.Duration, Findi
 	return 0, last
 }
 
-// findAlways wants it of each sample between two times.
+// findAlways wants it of each sample between two times. Told is the first that was not as
+// expected, else the one that came closest to it.
 func (e *Expect) findAlways(r *Result) Finding {
-	last := Finding{false, "no sample was taken"}
+	closest := Finding{Measured: "no sample was taken", margin: math.Inf(1)}
 	for i := range r.Samples {
 		s := &r.Samples[i]
 		if s.At < e.when.from || s.At > e.when.to {
 			continue
 		}
-		if last = e.moment(s); !last.OK {
-			last.Measured = fmt.Sprintf("at %v: %s", s.At.Round(time.Millisecond), last.Measured)
-			return last
+		f := e.moment(s)
+		if !f.OK || f.margin < closest.margin {
+			closest = f
+			closest.Measured = fmt.Sprintf("at %v: %s", s.At.Round(time.Millisecond), f.Measured)
+		}
+		if !f.OK {
+			break
 		}
 	}
-	return last
+	return closest
 }
 
 // done is when a step was done.

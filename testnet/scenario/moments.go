@@ -73,7 +73,7 @@ func (t *tightest) add(who string, x float64) {
 }
 
 func (t *tightest) finding() Finding {
-	return Finding{t.compare.holds(t.x), t.unit.show(t.x) + " on " + t.who}
+	return Finding{t.compare.holds(t.x), t.unit.show(t.x) + " on " + t.who, t.margin}
 }
 
 // refill is of every node and limit, as a share of the configured rate. What does not run
@@ -104,7 +104,7 @@ func figure(nodes []string, c comparison, u unit, of func(world.State) float64) 
 			}
 		}
 		if worst.who == "" {
-			return Finding{false, "none of " + strings.Join(nodes, ", ") + " runs"}
+			return Finding{Measured: "none of " + strings.Join(nodes, ", ") + " runs"}
 		}
 		return worst.finding()
 	}
@@ -122,7 +122,7 @@ func skew(nodes, of []string, c comparison) moment {
 			}
 		}
 		if worst.who == "" {
-			return Finding{false, "nobody is seen"}
+			return Finding{Measured: "nobody is seen"}
 		}
 		return worst.finding()
 	}

@@ -57,7 +57,7 @@ func ofTotals(limit string, c comparison, u unit, of func(Total) float64) func(*
 	return func(r *Result) Finding {
 		t := r.Total(limit)
 		x := of(t)
-		return Finding{c.holds(x), fmt.Sprintf("%s (%d tokens offered, %d admitted, one bucket: %d)", u.show(x), t.Offered, t.Admitted, t.Ideal)}
+		return Finding{OK: c.holds(x), Measured: fmt.Sprintf("%s (%d tokens offered, %d admitted, one bucket: %d)", u.show(x), t.Offered, t.Admitted, t.Ideal)}
 	}
 }
 
@@ -103,25 +103,25 @@ func (e *Expect) converged(r *Result) Finding {
 		i := slices.IndexFunc(r.Spread, func(s Spread) bool { return s.step == step })
 		switch {
 		case i < 0:
-			return Finding{false, fmt.Sprintf("%q was never done", r.Scenario.Steps[step].Text)}
+			return Finding{Measured: fmt.Sprintf("%q was never done", r.Scenario.Steps[step].Text)}
 		case !r.Spread[i].Done:
-			return Finding{false, fmt.Sprintf("never, after %v", r.Spread[i].After.Round(time.Millisecond))}
+			return Finding{Measured: fmt.Sprintf("never, after %v", r.Spread[i].After.Round(time.Millisecond))}
 		}
 		slowest = max(slowest, r.Spread[i].Took)
 	}
-	return Finding{slowest <= e.when.within, fmt.Sprintf("after %v", slowest.Round(time.Millisecond))}
+	return Finding{OK: slowest <= e.when.within, Measured: fmt.Sprintf("after %v", slowest.Round(time.Millisecond))}
 }
 
 // lawful wants no breach, and tells of all.
 func lawful(r *Result) Finding {
 	v := r.Verdict
 	if len(v.Breaches) == 0 {
-		return Finding{true, fmt.Sprintf("all hold %v after the load; overdraft %.0f %% of what is allowed, refill of all sides together %.2f %% of real time at most",
+		return Finding{OK: true, Measured: fmt.Sprintf("all hold %v after the load; overdraft %.0f %% of what is allowed, refill of all sides together %.2f %% of real time at most",
 			r.Settled.Round(time.Millisecond), 100*v.Overdraft, 100*v.Growth)}
 	}
 	var said []string
 	for _, b := range v.Breaches {
 		said = append(said, judge.Breach.String(b))
 	}
-	return Finding{false, strings.Join(said, "; ")}
+	return Finding{Measured: strings.Join(said, "; ")}
 }

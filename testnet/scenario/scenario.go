@@ -63,6 +63,7 @@ type moment func(*Sample) Finding
 type Finding struct {
 	OK       bool
 	Measured string
+	margin   float64 // how well the figure fits; below 0 it does not
 }
 
 // when is the samples that an expectation is about: one at a time, one of several within some
