@@ -34,7 +34,7 @@ type Config struct {
 	Endless  bool // for a run without end: Observed keeps running figures in the place of every take
 }
 
-// Region is where nodes run. They are called eu-0, eu-1 and so on.
+// Region is where nodes run. They are called eu-1, eu-2 and so on.
 type Region struct {
 	Name  string
 	Nodes int
@@ -128,7 +128,7 @@ func New(cfg Config) (_ *Testnet, err error) {
 	}
 	for _, r := range cfg.Regions {
 		for i := range r.Nodes {
-			m := t.cluster.AddNamed(fmt.Sprintf("%s-%d", r.Name, i), r.Name)
+			m := t.cluster.AddNamed(fmt.Sprintf("%s-%d", r.Name, i+1), r.Name)
 			t.byName[m.Name] = m
 		}
 	}

@@ -8,7 +8,7 @@
 // top says what is played, and what is broken if this breaks.
 //
 //	regions eu us ap               # these three if nothing is said
-//	nodes 2                        # in each region: eu-0, eu-1, us-0, …
+//	nodes 2                        # in each region: eu-1, eu-2, us-1, …
 //	delay eu us 40ms               # one way; pairs that are not named have their own defaults
 //	lasts 40s                      # under load; it is followed by quiet, in which all must agree
 //	limit burst capacity 100 rate 100/s policy quorum backup 10 1/s

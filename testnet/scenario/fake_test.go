@@ -73,7 +73,7 @@ func (f *fake) take(id judge.ID) {
 	if n := len(takes); n > 0 {
 		level = min(float64(ideal.Capacity), level+f.over*ideal.Rate*(f.now-takes[n-1].At).Seconds())
 	}
-	t := judge.Take{At: f.now, Life: judge.Life{Machine: "eu-0", Number: 1}, Cost: 1, Admitted: level >= 1}
+	t := judge.Take{At: f.now, Life: judge.Life{Machine: "eu-1", Number: 1}, Cost: 1, Admitted: level >= 1}
 	if t.Admitted {
 		level--
 	}

@@ -151,7 +151,7 @@ func (s *Scenario) nodesOf(name string) (names []string) {
 		return nil
 	}
 	for i := range s.Nodes {
-		if n := fmt.Sprintf("%s-%d", region, i); !isNode || n == name {
+		if n := fmt.Sprintf("%s-%d", region, i+1); !isNode || n == name {
 			names = append(names, n)
 		}
 	}

@@ -13,7 +13,7 @@ import (
 const good = `# Something is played. If this breaks, something is broken.
 lasts 30s
 limit burst capacity 100 rate 100/s policy quorum backup 10 1/s
-load burst 600/s keys 20 zipf 1.2 in eu,us-0 from 5s to 20s
+load burst 600/s keys 20 zipf 1.2 in eu,us-1 from 5s to 20s
 at 5s cut eu from *
 at 9s,12s heal all
 within 4s of cut eu expect refill eu burst < 20%
@@ -35,8 +35,8 @@ func TestMistakesSayWhatToWrite(t *testing.T) {
 	for _, m := range []struct{ old, new, want string }{
 		{"cut eu", "kut eu", `test.txt:5:7: "kut" is unknown here; write one of cut, heal,`},
 		{"cut eu from *", "cut eu of *", `test.txt:5:14: "of" is unknown here; write one of from, ->`},
-		{"cut eu from *", "cut eu-7 from *", `test.txt:5:11: no node or region "eu-7"; write some of eu, us, ap, eu-0`},
-		{"cut eu from *", "cut eu,eu-1 from *", `eu-1 twice`},
+		{"cut eu from *", "cut eu-7 from *", `test.txt:5:11: no node or region "eu-7"; write some of eu, us, ap, eu-1`},
+		{"cut eu from *", "cut eu,eu-2 from *", `eu-2 twice`},
 		{"cut eu from *", "cut * from *", `nobody here`},
 		{"at 5s cut", "at 5 cut", `test.txt:5:4: "5"; write a time, such as 5s or 250ms`},
 		{"at 5s cut", "at 35s cut", `test.txt:5:4: 35s is after the load, which lasts 30s`},
@@ -57,13 +57,13 @@ func TestMistakesSayWhatToWrite(t *testing.T) {
 		{"load burst 600/s", "load burst 1000000/s", `at most 20000/s`},
 		{"lasts 30s", "nodes 2\nnodes 200", `a whole number from 1 to 12`},
 		{"expect laws", "regions a b", `write it further up`},
-		{"lasts 30s", "lasts 30s\nregions eu us-1 ap", `"us-1"; write a region's name`},
+		{"lasts 30s", "lasts 30s\nregions eu us-2 ap", `"us-2"; write a region's name`},
 		{"lasts 30s", "", `write, say, lasts 30s`},
 		{"# Something is played. If this breaks, something is broken.", "", `no comment on top`},
 		{"expect laws", "from 20s to 10s expect ready * yes", `time goes forward`},
 		{"expect laws", "from 20s to 40s expect ready * yes", `time goes forward`},
-		{"expect laws", "at 3s reload eu burst capacity 1 rate 1/s", `no node "eu"; write one of eu-0`},
-		{"expect laws", "at 3s reload eu-0 other capacity 1 rate 1/s", `no limit "other"`},
+		{"expect laws", "at 3s reload eu burst capacity 1 rate 1/s", `no node "eu"; write one of eu-1`},
+		{"expect laws", "at 3s reload eu-1 other capacity 1 rate 1/s", `no limit "other"`},
 		{"expect laws", "at 3s kv broken", `"broken" is unknown here; write one of ok, down, 429`},
 		{"expect laws", "at 3s link eu -> us loss 110%", `at most 100%`},
 	} {
@@ -96,14 +96,14 @@ func TestAScenarioIsReadAsWritten(t *testing.T) {
 	if s.Name != "test" || s.Title() != "Something is played." {
 		t.Errorf("name %q, title %q", s.Name, s.Title())
 	}
-	if got := strings.Join(s.Names(), " "); got != "eu-0 eu-1 us-0 us-1 ap-0 ap-1" {
+	if got := strings.Join(s.Names(), " "); got != "eu-1 eu-2 us-1 us-2 ap-1 ap-2" {
 		t.Errorf("nodes %s", got)
 	}
 	if len(s.Steps) != 3 || s.Steps[0].Text != "cut eu from *" || s.Steps[2].At.Seconds() != 12 {
 		t.Errorf("steps %+v", s.Steps)
 	}
 	f := s.Loads[0].Flow
-	if strings.Join(f.Nodes, " ") != "eu-0 eu-1 us-0" || f.PerSecond != 600 || f.Keys.N != 20 || f.Keys.Zipf != 1.2 {
+	if strings.Join(f.Nodes, " ") != "eu-1 eu-2 us-1" || f.PerSecond != 600 || f.Keys.N != 20 || f.Keys.Zipf != 1.2 {
 		t.Errorf("load %+v", s.Loads[0])
 	}
 	if got := s.Expects[1].when.steps; len(got) != 2 || got[0] != 1 || got[1] != 2 {

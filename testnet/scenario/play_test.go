@@ -35,18 +35,18 @@ func playFake(t *testing.T, text string, change func(*fake)) *Result {
 // fail proves nothing.
 func TestEveryExpectationHoldsAndFails(t *testing.T) {
 	for _, e := range []struct{ holds, fails, measured string }{
-		{"at 9s expect refill eu < 20%", "at 7s expect refill eu < 20%", "100 % on eu-0, burst"},
-		{"within 4s of cut expect refill eu burst < 20%", "within 2s of cut expect refill eu burst < 20%", "not within 2s of 5s: 100 % on eu-0, burst"},
-		{"from 9s to 15s expect refill eu < 20%", "from 9s to 20s expect refill eu < 20%", "at 15.25s: 100 % on eu-0, burst"},
-		{"at 9s expect refill us,ap > 95%", "at 9s expect refill * > 95%", "0 % on eu-0"},
-		{"at 9s expect ready eu no", "at 9s expect ready eu yes", "no on eu-0: no refill authority"},
-		{"at 9s expect ready us,ap yes", "at 9s expect ready us,eu-1 yes", "no on eu-1"},
-		{"at 9s expect members eu = 2", "at 9s expect members eu = 6", "2 on eu-0"},
-		{"at 9s expect roster eu = 6", "at 9s expect roster eu < 6", "6 on eu-0"},
-		{"at 9s expect rate * burst = 100", "at 9s expect rate * burst = 50", "100 on eu-0"},
-		{"at 9s expect fallback * no", "at 9s expect fallback us-0 yes", "no on us-0"},
-		{"at 9s expect pending * = 0", "at 9s expect pending * > 0", "0 on eu-0"},
-		{"at 9s expect skew us of eu-0 between -1ms and 1ms", "at 9s expect skew us of eu-0 > 1s", "0s on us-0 of eu-0"},
+		{"at 9s expect refill eu < 20%", "at 7s expect refill eu < 20%", "100 % on eu-1, burst"},
+		{"within 4s of cut expect refill eu burst < 20%", "within 2s of cut expect refill eu burst < 20%", "not within 2s of 5s: 100 % on eu-1, burst"},
+		{"from 9s to 15s expect refill eu < 20%", "from 9s to 20s expect refill eu < 20%", "at 15.25s: 100 % on eu-1, burst"},
+		{"at 9s expect refill us,ap > 95%", "at 9s expect refill * > 95%", "0 % on eu-1"},
+		{"at 9s expect ready eu no", "at 9s expect ready eu yes", "no on eu-1: no refill authority"},
+		{"at 9s expect ready us,ap yes", "at 9s expect ready us,eu-2 yes", "no on eu-2"},
+		{"at 9s expect members eu = 2", "at 9s expect members eu = 6", "2 on eu-1"},
+		{"at 9s expect roster eu = 6", "at 9s expect roster eu < 6", "6 on eu-1"},
+		{"at 9s expect rate * burst = 100", "at 9s expect rate * burst = 50", "100 on eu-1"},
+		{"at 9s expect fallback * no", "at 9s expect fallback us-1 yes", "no on us-1"},
+		{"at 9s expect pending * = 0", "at 9s expect pending * > 0", "0 on eu-1"},
+		{"at 9s expect skew us of eu-1 between -1ms and 1ms", "at 9s expect skew us of eu-1 > 1s", "0s on us-1 of eu-1"},
 		{"expect admitted/ideal burst between 0.99 and 1.01", "expect admitted/ideal burst < 0.99", "1 ("},
 		{"expect admitted burst < 40%", "expect admitted burst < 30%", "34.43 % (9000 tokens offered, 3099 admitted"},
 		{"expect refused burst < 0.1%", "expect refused burst > 0.1%", "0 %"},
@@ -92,28 +92,28 @@ func TestAWrongTestnetIsCondemned(t *testing.T) {
 
 // Every step reaches the testnet, at its time and in its order.
 func TestStepsAreDone(t *testing.T) {
-	r := playFake(t, story+`at 1s crash us-0,us-1
-at 2s start us-0
+	r := playFake(t, story+`at 1s crash us-1,us-2
 at 2s start us-1
+at 2s start us-2
 at 3s stop ap
 at 4s start ap
-at 1s,2s pause eu-0
-at 3s resume eu-0
-at 1s skew us-1 -3m
+at 1s,2s pause eu-1
+at 3s resume eu-1
+at 1s skew us-2 -3m
 at 1s kv 429
 at 2s kv ok
 at 1s redis down
 at 1s link eu -> us delay 200ms loss 10%
-at 1s link us-0 <-> ap-0 delay 1ms
+at 1s link us-1 <-> ap-1 delay 1ms
 at 1s cut * -> ap
 at 1500ms heal ap from us
 at 1600ms heal ap
-at 3s reload us-0 burst capacity 100 rate 50/s
+at 3s reload us-1 burst capacity 100 rate 50/s
 expect laws
 `, func(f *fake) {
 		t.Cleanup(func() {
-			for _, want := range []string{"crash us-1", "start us-1", "stop ap-1", "pause eu-0 true", "pause eu-0 false", "skew us-1 -3m0s", `fault kv "429"`, `fault kv ""`, `fault redis "down"`,
-				"link [eu-0 eu-1] [us-0 us-1] 200ms 0.1", "link [ap-0] [us-0] 1ms 0", "cut [eu-0 eu-1 us-0 us-1] [ap-0 ap-1]", "heal [ap-0 ap-1] [us-0 us-1]", "reload us-0 burst 50"} {
+			for _, want := range []string{"crash us-2", "start us-2", "stop ap-2", "pause eu-1 true", "pause eu-1 false", "skew us-2 -3m0s", `fault kv "429"`, `fault kv ""`, `fault redis "down"`,
+				"link [eu-1 eu-2] [us-1 us-2] 200ms 0.1", "link [ap-1] [us-1] 1ms 0", "cut [eu-1 eu-2 us-1 us-2] [ap-1 ap-2]", "heal [ap-1 ap-2] [us-1 us-2]", "reload us-1 burst 50"} {
 				if !slices.Contains(f.done, want) {
 					t.Errorf("not done: %s; done were %q", want, f.done)
 				}
@@ -129,7 +129,7 @@ expect laws
 
 // The laws know what was done: cuts, how long they lasted, and who started behind one.
 func TestLawsFollowFromWhatWasDone(t *testing.T) {
-	s := mustParse(t, story+"at 8s crash eu-1\nat 10s start eu-1\nat 20s link eu -> us delay 200ms loss 20%\nat 25s crash ap-0\nexpect laws\n")
+	s := mustParse(t, story+"at 8s crash eu-2\nat 10s start eu-2\nat 20s link eu -> us delay 200ms loss 20%\nat 25s crash ap-1\nexpect laws\n")
 	f := newFake(s)
 	g, err := newStage(s, f)
 	if err != nil {
@@ -152,10 +152,10 @@ func TestLawsFollowFromWhatWasDone(t *testing.T) {
 
 // What cannot be done ends the play with the line that asked for it; and so does an interrupt.
 func TestAPlayEndsEarly(t *testing.T) {
-	s := mustParse(t, story+"at 7s crash us-0\nexpect laws\n")
+	s := mustParse(t, story+"at 7s crash us-1\nexpect laws\n")
 	f := newFake(s)
 	f.refuse = errors.New("no such thing")
-	if _, err := Play(context.Background(), s, f, nil); err == nil || !strings.Contains(err.Error(), "line 7: crash us-0: crash us-0: no such thing") {
+	if _, err := Play(context.Background(), s, f, nil); err == nil || !strings.Contains(err.Error(), "line 7: crash us-1: crash us-1: no such thing") {
 		t.Errorf("got %v", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())

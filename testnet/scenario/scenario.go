@@ -13,7 +13,7 @@ import (
 type Scenario struct {
 	Name    string
 	About   string   // the comment on top
-	Regions []string // each with Nodes nodes, named REGION-0, REGION-1, …
+	Regions []string // each with Nodes nodes, named REGION-1, REGION-2, …
 	Nodes   int
 	Delays  []Delay // between regions
 	Limits  []crdt.Definition
