@@ -54,6 +54,9 @@ func (f *fake) Close() error              { return nil }
 func (f *fake) Run(d time.Duration, flows []*world.Flow) error {
 	const step = 10 * time.Millisecond
 	for end := f.now + d; f.now < end; f.now += min(step, end-f.now) {
+		if f.now%(10*step) == 0 && len(f.observed.Watched()) > 0 {
+			f.observed.Seen(f.now, f.shown())
+		}
 		for _, flow := range flows {
 			for range int(flow.PerSecond * step.Seconds()) {
 				f.take(judge.ID{Limit: flow.Limit, Key: flow.Keys.Name})
@@ -78,7 +81,7 @@ func (f *fake) take(id judge.ID) {
 		level--
 	}
 	f.levels[id] = level
-	f.observed.Takes[id] = append(takes, t)
+	f.observed.Note(id, t)
 	f.observed.Writers["w"] = t.Life
 }
 
@@ -101,10 +104,12 @@ func (f *fake) Skew(n string, d time.Duration) error {
 }
 func (f *fake) Cut(from, to []string) error {
 	f.pairs(from, to, func(p [2]string) { f.cut[p] = f.now })
+	f.observed.Happened(judge.Event{At: f.now, Kind: judge.Cut, From: from, To: to})
 	return f.did("cut %v %v", from, to)
 }
 func (f *fake) Heal(from, to []string) error {
 	f.healed = f.now
+	f.observed.Happened(judge.Event{At: f.now, Kind: judge.Heal, From: from, To: to})
 	f.pairs(from, to, func(p [2]string) { delete(f.cut, p); delete(f.cut, [2]string{p[1], p[0]}) })
 	return f.did("heal %v %v", from, to)
 }
@@ -173,9 +178,11 @@ func (f *fake) State(n string) world.State {
 	return s
 }
 
-// Look: eu learns of everything a second after the last heal only.
-func (f *fake) Look() {
-	f.observed.Holdings = make(map[judge.ID][]judge.Holding)
+func (f *fake) Look() { f.observed.Holdings = f.shown() }
+
+// shown is how nodes show the buckets: eu learns of everything a second after the last heal only.
+func (f *fake) shown() map[judge.ID][]judge.Holding {
+	all := make(map[judge.ID][]judge.Holding)
 	for id := range f.observed.Takes {
 		admitted, _ := f.observed.Admitted(id)
 		for _, n := range f.s.Names() {
@@ -186,7 +193,8 @@ func (f *fake) Look() {
 			if f.now-f.healed > time.Second || !strings.HasPrefix(n, "eu") {
 				h.Taken["w"] = 1000 * admitted
 			}
-			f.observed.Holdings[id] = append(f.observed.Holdings[id], h)
+			all[id] = append(all[id], h)
 		}
 	}
+	return all
 }

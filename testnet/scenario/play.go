@@ -26,7 +26,7 @@ type Result struct {
 	Began    time.Duration // zero of the scenario's times, on Observed's clock
 	Verdict  *judge.Verdict
 	Settled  time.Duration // after the load, when all laws held, or patience ended
-	Spread   []Spread
+	Figures  judge.Figures
 	Checks   []Check
 }
 
@@ -78,6 +78,7 @@ func Play(ctx context.Context, s *Scenario, w world.World, watch func(Progress))
 	if err := cmp.Or(p.load(), p.calm()); err != nil {
 		return nil, err
 	}
+	p.r.Figures = judge.Measure(w.Observed(), len(w.Observed().Takes))
 	p.r.Checks = s.check(p.r)
 	return p.r, nil
 }
@@ -152,9 +153,6 @@ func (p *play) steps(now time.Duration) error {
 		}
 		p.r.Events = append(p.r.Events, Event{p.now(), step.Text, p.next})
 		p.watch(Progress{p.now(), p.s.Lasts, step.Text})
-		if p.s.spreads(p.next) {
-			p.r.Spread = append(p.r.Spread, p.spread(p.next))
-		}
 	}
 	return nil
 }
@@ -165,7 +163,6 @@ func (p *play) sample(now time.Duration) {
 		s.Nodes[n] = p.world.State(n)
 	}
 	p.r.Samples = append(p.r.Samples, s)
-	p.follow(now)
 }
 
 // calm lets time pass without load until the laws hold, and judges.

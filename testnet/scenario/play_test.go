@@ -52,7 +52,7 @@ func TestEveryExpectationHoldsAndFails(t *testing.T) {
 		{"expect refused burst < 0.1%", "expect refused burst > 0.1%", "0 %"},
 		{"expect backup burst = 0", "expect backup burst > 0", "0 ("},
 		{"expect overdraft burst < 1", "expect overdraft burst > 1", "0 ("},
-		{"expect converged within 2s of heal", "expect converged within 500ms of heal", "after 1.25s"},
+		{"expect converged within 2s of heal", "expect converged within 500ms of heal", "after 1.1s"},
 		{"expect laws", "", ""},
 	} {
 		r := playFake(t, story+e.holds+"\n", nil)

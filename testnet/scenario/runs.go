@@ -2,7 +2,6 @@ package scenario
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -14,7 +13,7 @@ func (p *parser) ofRun(l *line, e *Expect) {
 	switch subject := l.choose("admitted/ideal", "admitted", "refused", "backup", "overdraft", "converged", "laws"); subject {
 	case "admitted/ideal":
 		limit := p.anyLimit(l)
-		e.run = ofTotals(limit, l.compare(plain), plain, Total.Ratio)
+		e.run = ofTotals(limit, l.compare(plain), plain, func(t Total) float64 { return t.Ratio() })
 	case "admitted":
 		limit := p.anyLimit(l)
 		e.run = ofTotals(limit, l.compare(percent), percent, func(t Total) float64 { return ratio(t.Admitted, t.Offered) })
@@ -29,10 +28,11 @@ func (p *parser) ofRun(l *line, e *Expect) {
 		e.run = ofTotals(limit, l.compare(plain), plain, func(t Total) float64 { return t.Overdraft })
 	case "converged":
 		l.must("within")
-		e.spread, e.when.within = true, l.duration("within what time")
+		e.when.within = l.duration("within what time")
 		l.must("of")
 		from := l.read
-		for l.next("how a step begins, such as heal"); l.more(); {
+		l.must("heal")
+		for l.more() {
 			l.next("")
 		}
 		if l.err == nil {
@@ -61,55 +61,52 @@ func ofTotals(limit string, c comparison, u unit, of func(Total) float64) func(*
 	}
 }
 
-// Total is the tokens of all buckets of a limit, over the run.
+// Total is what came of a limit over the run, in tokens.
 type Total struct {
-	Offered, Admitted int64   // by buckets; backups are apart
-	Ideal             int64   // one bucket each would have admitted of what was offered
-	Refused           int64   // of those, bucket by bucket
-	Backup            int64   // admitted by backup buckets
-	Overdraft         float64 // of the worst bucket
+	judge.Tally
+	Refused int64 // of what one bucket would have admitted, key by key: none makes up for another
 }
-
-// Ratio is admitted against ideal.
-func (t Total) Ratio() float64 { return ratio(t.Admitted, t.Ideal) }
 
 // Total sums up a limit.
 func (r *Result) Total(limit string) (t Total) {
-	o := r.Observed
-	ideal := o.Limits[limit]
-	for id, takes := range o.Takes {
-		if id.Limit != limit {
-			continue
+	for _, l := range r.Figures.Limits {
+		if l.Limit == limit {
+			t.Tally = l.Tally
 		}
-		admitted, offered := o.Admitted(id)
-		admits := ideal.Admits(takes)
-		overdraft, _ := ideal.Overdraft(takes)
-		t.Offered, t.Admitted, t.Ideal = t.Offered+offered, t.Admitted+admitted, t.Ideal+admits
-		t.Refused += max(0, admits-admitted)
-		t.Overdraft = max(t.Overdraft, overdraft)
-		for _, take := range takes {
-			if take.Backup && take.Admitted {
-				t.Backup += take.Cost
-			}
+	}
+	for _, k := range r.Figures.Keys {
+		if k.Limit == limit {
+			t.Refused += max(0, k.Ideal-k.Admitted)
 		}
 	}
 	return t
 }
 
-// converged wants every node to know, in time, what anybody had taken before each step.
+// converged wants every node to know, in time, what anybody had taken before each heal.
 func (e *Expect) converged(r *Result) Finding {
 	slowest := time.Duration(0)
 	for _, step := range e.when.steps {
-		i := slices.IndexFunc(r.Spread, func(s Spread) bool { return s.step == step })
-		switch {
-		case i < 0:
+		since, done := r.done(step)
+		if !done {
 			return Finding{Measured: fmt.Sprintf("%q was never done", r.Scenario.Steps[step].Text)}
-		case !r.Spread[i].Done:
-			return Finding{Measured: fmt.Sprintf("never, after %v", r.Spread[i].After.Round(time.Millisecond))}
 		}
-		slowest = max(slowest, r.Spread[i].Took)
+		took := r.agreed(since)
+		if took == judge.Never {
+			return Finding{Measured: fmt.Sprintf("not seen after %v", since.Round(time.Millisecond))}
+		}
+		slowest = max(slowest, took)
 	}
 	return Finding{OK: slowest <= e.when.within, Measured: fmt.Sprintf("after %v", slowest.Round(time.Millisecond))}
+}
+
+// agreed is how long after the heal of some time everybody knew everything.
+func (r *Result) agreed(heal time.Duration) time.Duration {
+	for i := len(r.Figures.Heals) - 1; i >= 0; i-- {
+		if h := r.Figures.Heals[i]; h.At-r.Began <= heal { // noted when it was done: a little before
+			return h.Agreed
+		}
+	}
+	return judge.Never
 }
 
 // lawful wants no breach, and tells of all.

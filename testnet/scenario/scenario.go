@@ -53,7 +53,6 @@ type Expect struct {
 	when   when
 	moment moment // nil: run is set
 	run    func(*Result) Finding
-	spread bool // it is about how long knowledge takes to spread
 }
 
 // moment judges one sample.
