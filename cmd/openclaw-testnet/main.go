@@ -1,4 +1,5 @@
-// Command openclaw-testnet is a whole cluster on one machine, to be broken on purpose.
+// Command openclaw-testnet is a whole cluster on one machine, to be broken on purpose: by hand
+// on a page, or by scenarios.
 package main
 
 import (
@@ -10,6 +11,7 @@ import (
 
 type flags struct {
 	Page pageCmd `cmd:"" default:"withargs" help:"Regions of nodes under load, and a page to cut them with; the default."`
+	Run  runCmd  `cmd:"" help:"Play scenarios, check what they expect, write reports; exit 1 if anything was not as expected."`
 }
 
 func main() {
