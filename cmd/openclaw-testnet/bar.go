@@ -37,7 +37,7 @@ const (
 )
 
 func newBar(out io.Writer, of time.Duration) *bar {
-	b := &bar{out: out, of: of, end: make(chan struct{})}
+	b := &bar{out: out, of: of, said: "the nodes start", end: make(chan struct{})}
 	if f, ok := out.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		b.line = progressbar.NewOptions(int(of/time.Millisecond), progressbar.OptionSetWriter(out), progressbar.OptionSetWidth(30),
 			progressbar.OptionClearOnFinish(), progressbar.OptionSetPredictTime(false), progressbar.OptionSetElapsedTime(false),

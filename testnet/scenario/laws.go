@@ -7,15 +7,24 @@ import (
 	"github.com/openclaw/edge/testnet/judge"
 )
 
-// How long a round takes at most, beyond the link: the longer of the two rounds, and what a
-// busy machine adds to it.
+// How long a round takes at most, beyond the link.
 const aRound = 300 * time.Millisecond
+
+// lateness is how late a tick or a round of a node may be on this machine, from how late the player
+// was at worst: it has one goroutine, they have dozens.
+func (g *stage) lateness() time.Duration {
+	if g.late == 0 {
+		return 0 // virtual time
+	}
+	return 100*time.Millisecond + 2*min(g.late, time.Second)
+}
 
 // lawsNow is what was done to the testnet so far allows.
 func (g *stage) lawsNow() judge.Laws {
 	l := g.laws
 	l.Missed = maps.Clone(g.laws.Missed)
-	l.Nodes, l.Delay, l.Ahead, l.Apart = len(g.all), g.delay(), 300*time.Millisecond, 100*time.Millisecond
+	l.Nodes, l.Delay, l.Ahead = len(g.all), g.delay()+g.lateness(), 300*time.Millisecond
+	l.Late, l.Apart = g.lateness(), 100*time.Millisecond+g.lateness()
 	l.Whole = len(g.cuts) == 0 && len(g.down) == 0
 	return l
 }

@@ -1,7 +1,6 @@
 package scenario
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -75,7 +74,10 @@ func Play(ctx context.Context, s *Scenario, w world.World, watch func(Progress))
 	for _, l := range s.Loads {
 		p.flows = append(p.flows, &l.Flow)
 	}
-	if err := cmp.Or(p.load(), p.calm()); err != nil {
+	if err := p.load(); err != nil {
+		return nil, err
+	}
+	if err := p.calm(); err != nil {
 		return nil, err
 	}
 	p.r.Figures = judge.Measure(w.Observed(), len(w.Observed().Takes))
@@ -102,13 +104,25 @@ func (p *play) load() error {
 		if err := p.steps(now); err != nil {
 			return err
 		}
-		if err := cmp.Or(p.ctx.Err(), p.world.Run(p.until(now)-p.now(), p.active(now))); err != nil {
+		if err := p.run(p.ctx, p.until(now)-p.now(), p.active(now)); err != nil {
 			return fmt.Errorf("at %v: %w", p.now().Round(time.Millisecond), err)
 		}
 		p.watch(Progress{At: p.now(), Of: p.s.Lasts})
 	}
 	p.sample(p.now())
 	return nil
+}
+
+// run lets d pass, unless nobody wants to go on, and notes how late the machine is: in virtual
+// time never.
+func (g *stage) run(ctx context.Context, d time.Duration, flows []*world.Flow) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	end := g.world.Now() + d
+	err := g.world.Run(d, flows)
+	g.late = max(g.late, g.world.Now()-end)
+	return err
 }
 
 // until is when something is next to be done: a sample, a step, an expectation, a load that
@@ -189,7 +203,7 @@ func (p *play) calm() error {
 // still lets d pass without load.
 func (p *play) still(d time.Duration) error {
 	for end := p.now() + d; p.now() < end; p.sample(p.now()) {
-		if err := cmp.Or(p.ctx.Err(), p.world.Run(min(SampleEvery, end-p.now()), nil)); err != nil {
+		if err := p.run(p.ctx, min(SampleEvery, end-p.now()), nil); err != nil {
 			return err
 		}
 	}

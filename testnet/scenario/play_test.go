@@ -161,13 +161,17 @@ func TestAPlayEndsEarly(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	s = mustParse(t, story+"expect laws\n")
 	f = newFake(s)
+	var after []Progress
 	_, err := Play(ctx, s, f, func(p Progress) {
+		if ctx.Err() != nil {
+			after = append(after, p)
+		}
 		if p.At > 10*time.Second {
 			cancel()
 		}
 	})
-	if !errors.Is(err, context.Canceled) || f.now > 14*time.Second {
-		t.Errorf("at %v: %v", f.now, err)
+	if !errors.Is(err, context.Canceled) || f.now > 14*time.Second || len(after) > 0 {
+		t.Errorf("at %v: %v; and went on: %v", f.now, err, after)
 	}
 	s.Regions = []string{"eu", "us"}
 	if _, err := Play(context.Background(), mustParse(t, story+"expect laws\n"), newFake(s), nil); err == nil || !strings.Contains(err.Error(), "make it of the scenario's regions") {

@@ -1,7 +1,6 @@
 package scenario
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -26,7 +25,8 @@ type stage struct {
 	down  map[string]bool
 	lives map[string]int
 	slow  memnet.Link // the worst of all links in each respect
-	laws  judge.Laws  // what cuts and crashes add to them
+	late  time.Duration
+	laws  judge.Laws // what cuts and crashes add to them
 }
 
 func newStage(s *Scenario, w world.World) (*stage, error) {
@@ -60,17 +60,17 @@ func (g *stage) now() time.Duration { return g.world.Now() - g.began }
 // time begins.
 func (g *stage) gather(ctx context.Context) error {
 	const patience, calm = 30 * time.Second, 2 * time.Second
-	for waited := time.Duration(0); ; waited += 250 * time.Millisecond {
+	for waited := time.Duration(0); ; waited += SampleEvery {
 		missing := g.missing()
 		switch {
 		case missing == "":
-			err := g.world.Run(calm, nil)
+			err := g.run(ctx, calm, nil)
 			g.began = g.world.Now()
-			return cmp.Or(err, ctx.Err())
+			return err
 		case waited >= patience:
 			return fmt.Errorf("the testnet is not whole after %v: %s", patience, missing)
 		}
-		if err := cmp.Or(g.world.Run(250*time.Millisecond, nil), ctx.Err()); err != nil {
+		if err := g.run(ctx, SampleEvery, nil); err != nil {
 			return err
 		}
 	}
