@@ -16,6 +16,9 @@ func (s *Scenario) check(r *Result) (checks []Check) {
 }
 
 func (e *Expect) find(r *Result) Finding {
+	if e.run != nil {
+		return e.run(r)
+	}
 	switch e.when.kind {
 	case atTime:
 		for i := range r.Samples {
@@ -26,10 +29,8 @@ func (e *Expect) find(r *Result) Finding {
 		return Finding{Measured: "the run ended before"}
 	case withinTime:
 		return e.findWithin(r)
-	case allTheTime:
-		return e.findAlways(r)
 	}
-	return e.run(r)
+	return e.findAlways(r)
 }
 
 // findWithin wants it to come true after each step. Told is the slowest time, or the first

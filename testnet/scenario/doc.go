@@ -19,7 +19,7 @@
 //	at 7s,9s,11s heal all
 //	at 9s expect ready eu no       # just before what else happens at 9s
 //	within 4s of cut eu expect refill eu < 20%
-//	from 10s to 24s expect refill us,ap > 95%
+//	from 10s to 24s expect mean refill us,ap > 95%
 //	expect admitted/ideal burst between 0.95 and 1.05      # over the whole run
 //	expect converged within 15s of heal
 //	expect laws                    # those of testnet/judge

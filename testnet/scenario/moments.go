@@ -18,12 +18,17 @@ type Sample struct {
 
 // ofMoment reads what is expected of a sample.
 func (p *parser) ofMoment(l *line, e *Expect) {
-	switch subject := l.choose("refill", "rate", "ready", "members", "roster", "fallback", "pending", "skew"); subject {
+	subjects := []string{"refill", "rate", "ready", "members", "roster", "fallback", "pending", "skew"}
+	if e.when.kind == allTheTime {
+		subjects = append(subjects, "mean")
+	}
+	switch l.choose(subjects...) {
+	case "mean":
+		l.must("refill")
+		nodes, limits := p.nodesAndLimits(l)
+		e.run = e.meanRefill(nodes, limits, l.compare(percent))
 	case "refill":
-		nodes, limits := p.place(l, nil), p.names()
-		if p.definition(l.peek()) != nil {
-			limits = []string{l.next("").text}
-		}
+		nodes, limits := p.nodesAndLimits(l)
 		e.moment = refill(nodes, limits, l.compare(percent))
 	case "rate":
 		nodes, limit := p.place(l, nil), p.anyLimit(l)
@@ -44,6 +49,15 @@ func (p *parser) ofMoment(l *line, e *Expect) {
 	case "fallback":
 		e.moment = said(p.place(l, nil), l.choose("yes", "no") == "yes", func(s world.State) (bool, string) { return s.Cluster.Store.FallbackActive, "" })
 	}
+}
+
+// nodesAndLimits reads a place, and one limit; if none is named all are meant.
+func (p *parser) nodesAndLimits(l *line) (nodes, limits []string) {
+	nodes, limits = p.place(l, nil), p.names()
+	if p.definition(l.peek()) != nil {
+		limits = []string{l.next("").text}
+	}
+	return nodes, limits
 }
 
 func (p *parser) names() (names []string) {
@@ -76,18 +90,42 @@ func (t *tightest) finding() Finding {
 	return Finding{t.compare.holds(t.x), t.unit.show(t.x) + " on " + t.who, t.margin}
 }
 
-// refill is of every node and limit, as a share of the configured rate. What does not run
-// offers nothing.
+// refill is of every node and limit, as a share of the configured rate.
 func refill(nodes, limits []string, c comparison) moment {
 	return func(s *Sample) Finding {
 		worst := newTightest(c, percent)
 		for _, n := range nodes {
-			for _, name := range limits {
-				l, share := s.Nodes[n].Limits[name], 0.0
-				if l.Configured > 0 {
-					share = l.Refill / l.Configured
+			for _, limit := range limits {
+				worst.add(n+", "+limit, s.refill(n, limit))
+			}
+		}
+		return worst.finding()
+	}
+}
+
+// refill is the share of the rate that a node offers. One that does not run offers nothing.
+func (s *Sample) refill(node, limit string) float64 {
+	if l := s.Nodes[node].Limits[limit]; l.Configured > 0 {
+		return l.Refill / l.Configured
+	}
+	return 0
+}
+
+// meanRefill is of every node and limit over some time. What one sample shows is measured over
+// a second, which a late packet or a busy machine can spoil.
+func (e *Expect) meanRefill(nodes, limits []string, c comparison) func(*Result) Finding {
+	return func(r *Result) Finding {
+		worst := newTightest(c, percent)
+		for _, n := range nodes {
+			for _, limit := range limits {
+				sum, samples := 0.0, 0.0
+				for i := range r.Samples {
+					if s := &r.Samples[i]; s.At >= e.when.from && s.At <= e.when.to {
+						sum += s.refill(n, limit)
+						samples++
+					}
 				}
-				worst.add(n+", "+name, share)
+				worst.add(n+", "+limit, sum/max(1, samples))
 			}
 		}
 		return worst.finding()

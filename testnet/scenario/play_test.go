@@ -38,9 +38,11 @@ func TestEveryExpectationHoldsAndFails(t *testing.T) {
 		{"at 9s expect refill eu < 20%", "at 7s expect refill eu < 20%", "100 % on eu-1, burst"},
 		{"within 4s of cut expect refill eu burst < 20%", "within 2s of cut expect refill eu burst < 20%", "not within 2s of 5s: 100 % on eu-1, burst"},
 		{"from 9s to 15s expect refill eu < 20%", "from 9s to 20s expect refill eu < 20%", "at 15.25s: 100 % on eu-1, burst"},
+		{"from 6s to 25s expect mean refill eu between 60% and 65%", "from 6s to 25s expect mean refill * > 65%", "62.34 % on eu-1, burst"},
 		{"at 9s expect refill us,ap > 95%", "at 9s expect refill * > 95%", "0 % on eu-1"},
 		{"at 9s expect ready eu no", "at 9s expect ready eu yes", "no on eu-1: no refill authority"},
 		{"at 9s expect ready us,ap yes", "at 9s expect ready us,eu-2 yes", "no on eu-2"},
+		{"at 15s expect refill eu < 20%", "at 15001ms expect refill eu < 20%", "100 % on eu-1, burst"}, // before what happens then
 		{"at 9s expect members eu = 2", "at 9s expect members eu = 6", "2 on eu-1"},
 		{"at 9s expect roster eu = 6", "at 9s expect roster eu < 6", "6 on eu-1"},
 		{"at 9s expect rate * burst = 100", "at 9s expect rate * burst = 50", "100 on eu-1"},

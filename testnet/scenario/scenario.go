@@ -51,7 +51,7 @@ type Expect struct {
 	Line int
 
 	when   when
-	moment moment // nil: run is set
+	moment moment // of samples; nil: run is set
 	run    func(*Result) Finding
 }
 
