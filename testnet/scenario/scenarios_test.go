@@ -13,9 +13,10 @@ import (
 	"github.com/openclaw/edge/testnet/scenario"
 )
 
-var seed = flag.Uint64("seed", 1, "of loads and links, for all scenarios")
-
-var realTime = flag.String("real", "", `scenarios that TestRealTime plays, with commas, or "all"`)
+var (
+	seed     = flag.Uint64("seed", 1, "of loads and links, for all scenarios")
+	realTime = flag.String("real", "", `scenarios that TestRealTime plays, a minute each, with commas between, or "all"`)
+)
 
 // Every scenario passes in virtual time, but for those that need the shared stores.
 func TestScenarios(t *testing.T) {
@@ -35,10 +36,20 @@ func TestScenarios(t *testing.T) {
 func TestRealTime(t *testing.T) {
 	if *realTime == "" {
 		t.Log("played are those that -real names")
+		return
+	}
+	names := strings.Split(*realTime, ",")
+	for _, name := range names {
+		if _, err := scenario.Open(name); err != nil && name != "all" {
+			t.Error(err)
+		}
 	}
 	for _, s := range all(t) {
-		if *realTime == "all" || slices.Contains(strings.Split(*realTime, ","), s.Name) {
-			t.Run(s.Name, func(t *testing.T) { pass(t, s, local.Config{}) })
+		if *realTime == "all" || slices.Contains(names, s.Name) {
+			t.Run(s.Name, func(t *testing.T) {
+				t.Parallel()
+				pass(t, s, local.Config{NoStores: !s.Stores()})
+			})
 		}
 	}
 }
