@@ -161,4 +161,7 @@ func (s *session) tell(r *scenario.Report) {
 		}
 		fmt.Fprintf(s.out, "  %s %s\n         %s\n", mark, c.Text, c.Measured)
 	}
+	if w := r.Warning(); w != "" {
+		fmt.Fprintln(s.out, "  "+w)
+	}
 }

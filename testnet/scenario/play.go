@@ -25,6 +25,7 @@ type Result struct {
 	Began    time.Duration // zero of the scenario's times, on Observed's clock
 	Verdict  *judge.Verdict
 	Settled  time.Duration // after the load, when all laws held, or patience ended
+	Late     time.Duration // how late the player was at worst; nodes on the same machine were, too
 	Figures  judge.Figures
 	Checks   []Check
 }
@@ -80,6 +81,7 @@ func Play(ctx context.Context, s *Scenario, w world.World, watch func(Progress))
 	if err := p.calm(); err != nil {
 		return nil, err
 	}
+	p.r.Late = g.late
 	p.r.Figures = judge.Measure(w.Observed(), len(w.Observed().Takes))
 	p.r.Checks = s.check(p.r)
 	return p.r, nil

@@ -19,6 +19,7 @@ type Report struct {
 	Passed  bool          `json:"passed"`
 	Testnet string        `json:"testnet"` // what it was played on
 	Lasted  float64       `json:"lasted"`  // seconds under load
+	Late    float64       `json:"late"`    // seconds that the player was late at worst; 0 in virtual time
 	Regions []string      `json:"regions"`
 	Nodes   int           `json:"nodes"` // in all
 	Figures Figures       `json:"figures"`
@@ -26,6 +27,18 @@ type Report struct {
 	Checks  []CheckReport `json:"checks"`
 	Events  []EventReport `json:"events"`
 	Series  Series        `json:"series"`
+}
+
+// busy is how late the player may be before its figures are in doubt: nodes have dozens of
+// goroutines, it has one.
+const busy = 0.2
+
+// Warning says why the figures may be those of the machine, not of the cluster; "": they are not.
+func (r *Report) Warning() string {
+	if r.Late < busy {
+		return ""
+	}
+	return fmt.Sprintf("This machine was too busy: the player itself was %.1f s late. Play it again when nothing else runs, or with --fast.", r.Late)
 }
 
 // LimitReport is a limit's figures over the run, in tokens.
@@ -67,7 +80,7 @@ type EventReport struct {
 // Report sums a play up. On says what it was played on, in words.
 func (r *Result) Report(on string) *Report {
 	s := r.Scenario
-	out := &Report{Name: s.Name, About: strings.TrimSpace(s.About), Passed: r.OK(), Testnet: on, Lasted: s.Lasts.Seconds(),
+	out := &Report{Name: s.Name, About: strings.TrimSpace(s.About), Passed: r.OK(), Testnet: on, Lasted: s.Lasts.Seconds(), Late: r.Late.Seconds(),
 		Regions: s.Regions, Nodes: len(s.Names()), Figures: r.figures(), Series: r.series()}
 	for _, d := range s.Limits {
 		t := r.Total(d.Name)

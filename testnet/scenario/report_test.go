@@ -19,6 +19,12 @@ func TestTheReportIsWhole(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if out.Warning() != "" {
+		t.Errorf("warns of %q", out.Warning())
+	}
+	if w := (&Report{Late: 1.25}).Warning(); !strings.Contains(w, "1.2 s late") {
+		t.Errorf("warns of %q", w)
+	}
 	data, err := os.ReadFile(filepath.Join(dir, "test.json"))
 	if err != nil {
 		t.Fatal(err)

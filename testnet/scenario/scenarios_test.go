@@ -75,6 +75,7 @@ func pass(t *testing.T, s *scenario.Scenario, cfg local.Config) {
 		say("line %d: %s: %s", c.Line, c.Text, c.Measured)
 	}
 	if t.Failed() {
+		t.Log(r.Report("").Warning())
 		for _, e := range r.Events {
 			t.Logf("%8v  %s", e.At.Round(time.Millisecond), e.Text)
 		}
