@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"syscall"
 
-	"github.com/openclaw/edge/crdt"
 	"github.com/openclaw/edge/testnet/local"
 	"github.com/openclaw/edge/testnet/page"
 	"github.com/openclaw/edge/testnet/world"
@@ -43,7 +42,7 @@ func (c *pageCmd) play(ctx context.Context, out io.Writer) (err error) {
 		return err
 	}
 	defer l.Close()
-	cfg := local.Config{Limits: pageLimits(), Seed: c.Seed, Endless: true,
+	cfg := local.Config{Limits: local.Limits()[:3], Seed: c.Seed, Endless: true, // one limit of each policy: a cut shows them side by side
 		Regions: []local.Region{{Name: "eu", Nodes: c.Nodes}, {Name: "us", Nodes: c.Nodes}, {Name: "ap", Nodes: c.Nodes}}}
 	testnet, err := local.New(cfg)
 	if err != nil {
@@ -95,25 +94,11 @@ func listenOn(addr string) (l net.Listener, taken bool, err error) {
 	}
 }
 
-// pageLimits is one limit of each policy, so that a cut shows them side by side.
-func pageLimits() []crdt.Definition {
-	limit := func(name string, capacity crdt.Milli, rate string, p crdt.Policy) crdt.Definition {
-		r, err := crdt.ParseRate(rate)
-		if err != nil {
-			panic(err) // a constant below
-		}
-		return crdt.Definition{Name: name, Capacity: capacity * crdt.Token, Rate: r, Policy: p, MaxBuckets: 20_000}
-	}
-	user := limit("per-user", 100, "20", crdt.Quorum)
-	user.Backup = &crdt.Backup{Capacity: 10 * crdt.Token, Rate: limit("", 1, "1", 0).Rate}
-	return []crdt.Definition{user, limit("per-tenant", 200, "50", crdt.Share), limit("per-ip", 60, "10", crdt.Open)}
-}
-
 // pageLoad asks for more than the limits allow of some keys, for less of others.
 func pageLoad() (flows []*world.Flow, flood *world.Flow) {
 	return []*world.Flow{
 		{Limit: "per-user", PerSecond: 90, Keys: world.Keys{Name: "user-", N: 4, Zipf: 1.5}},
-		{Limit: "per-tenant", PerSecond: 150, Keys: world.Keys{Name: "tenant-", N: 4, Zipf: 1.3}},
-		{Limit: "per-ip", PerSecond: 30, Keys: world.Keys{Name: "10.0.0.", N: 50, Zipf: 1.4}},
+		{Limit: "per-tenant", PerSecond: 260, Keys: world.Keys{Name: "tenant-", N: 4, Zipf: 1.3}},
+		{Limit: "per-ip", PerSecond: 120, Keys: world.Keys{Name: "10.0.0.", N: 50, Zipf: 1.4}},
 	}, &world.Flow{Limit: "per-ip", PerSecond: 500, Keys: world.Keys{Name: "stranger-", New: true}}
 }

@@ -31,7 +31,7 @@ var shot = flag.String("shot", "", "write a picture of the cut to this file")
 const patience = 15 * time.Second
 
 // pose is how long a picture of a line takes.
-const pose = 40 * time.Second
+const pose = 38 * time.Second
 
 // lease is the nodes' default; what a cut does shows within it and two seconds.
 const lease = 3 * time.Second
@@ -249,8 +249,8 @@ func serveLocal(t *testing.T) (url string) {
 	ended := make(chan error, 1)
 	p := New(Config{World: testnet, Link: cfg.Between, Stores: testnet.Stores(), Listener: l, Flows: []*world.Flow{
 		{Limit: "per-user", PerSecond: 90, Keys: world.Keys{Name: "user-", N: 4, Zipf: 1.5}},
-		{Limit: "per-tenant", PerSecond: 150, Keys: world.Keys{Name: "tenant-", N: 4, Zipf: 1.3}},
-		{Limit: "per-ip", PerSecond: 30, Keys: world.Keys{Name: "10.0.0.", N: 50, Zipf: 1.4}},
+		{Limit: "per-tenant", PerSecond: 260, Keys: world.Keys{Name: "tenant-", N: 4, Zipf: 1.3}},
+		{Limit: "per-ip", PerSecond: 120, Keys: world.Keys{Name: "10.0.0.", N: 50, Zipf: 1.4}},
 	}})
 	go func() { ended <- p.Run(ctx) }()
 	t.Cleanup(func() {
