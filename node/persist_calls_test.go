@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openclaw/edge/crdt"
 	"github.com/openclaw/edge/testnet/kv"
 	"github.com/openclaw/edge/testnet/memnet"
 )
@@ -153,8 +154,8 @@ func TestWhoIsHeard(t *testing.T) {
 		a.settled.Store(true)
 		net.Cut(a.addr, b.addr)
 		time.Sleep(a.cfg.Lease + time.Second)
-		if a.hears("edge-1", old) {
-			t.Error("a lease after the cut")
+		if !a.hears("edge-1", old) {
+			t.Error("a lease after the cut: what it stores is for after the heal")
 		}
 		net.Heal(a.addr, b.addr)
 		kill(b)
@@ -165,5 +166,31 @@ func TestWhoIsHeard(t *testing.T) {
 		}
 		b.stop()
 		a.stop()
+	})
+}
+
+// A side that is cut off goes on reading the store for two minutes after its start, in which the
+// other side keeps what it has spent: none of that time is spent again.
+func TestACutOffSideSpendsNoTimeOfTheStore(t *testing.T) {
+	bubble(t, func(t *testing.T, net *memnet.Network) {
+		ms, _ := callers(t, net, 3)
+		lone := ms[0]
+		net.Cut(lone.addr, ms[1].addr)
+		net.Cut(lone.addr, ms[2].addr)
+		time.Sleep(2 * lone.cfg.Lease)
+		began, before := time.Now(), lone.refill.reading(crdt.Share)
+		for range 600 {
+			for i, m := range ms {
+				m.Take("hourly", fmt.Sprint("key-", i), 1)
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		grown, share := time.Duration(lone.refill.reading(crdt.Share)-before), time.Since(began)/3
+		if grown < share*98/100 || grown > share*102/100 {
+			t.Errorf("its share clock grew by %v in a minute, a third is %v", grown, share)
+		}
+		for _, m := range ms {
+			m.stop()
+		}
 	})
 }

@@ -167,8 +167,10 @@ func (n *Node) mayWriteIn(v *gossip.View, a *authority, node string, incarnation
 	return true // a stranger: of the same cluster perhaps, which has not met us yet
 }
 
-// hears tells whether what a writer holds comes here by gossip: a reachable member's newest
-// incarnation, once the first sync is done.
+// hears tells whether what a writer holds comes here by gossip, now or when a cut is healed: a
+// member's newest incarnation that this process has met, once the first sync is done. What the
+// other side of a cut has stored is not for this one to know before: with it would come the time
+// that they have spent, and both would spend it.
 func (n *Node) hears(node string, incarnation uint64) bool {
 	if !n.settled.Load() {
 		return false
@@ -176,7 +178,7 @@ func (n *Node) hears(node string, incarnation uint64) bool {
 	v := n.gossip.View()
 	for i := range v.Members {
 		if m := &v.Members[i]; m.Node == node {
-			return m.Node != v.Self && m.Writer == incarnation && time.Since(m.ProvenAt) < n.cfg.Lease
+			return m.Node != v.Self && m.Writer == incarnation && !m.ProvenAt.IsZero()
 		}
 	}
 	return false

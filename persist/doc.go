@@ -37,10 +37,12 @@
 // anything, and writes what is missing again; elsewhere reconciles find that out.
 //
 // After a start, stores are read again until they have shown their newest; but not what writers
-// stored who are heard then (Config.Heard). A value holds no more than its writer held, and one
-// that lives holds as much still: so all of it comes to this node from the writer, and reading it
-// every time somebody writes costs calls and tells nothing. If the writer dies before it was told,
-// it is gone, its values stand in the store, and they are adopted as everybody's who is gone.
+// stored who are heard, or were until a cut (Config.Heard). A value holds no more than its writer
+// held, and one that lives holds as much still: so all of it comes to this node from the writer,
+// and reading it every time somebody writes costs calls and tells nothing. Beyond a cut it would
+// do harm: the writer's refill clock would come in its segments one after the other, ahead of
+// what was taken by it. If the writer dies before it was told, it is gone, its values stand in the
+// store, and they are adopted as everybody's who is gone.
 //
 // What dies with its last holder: content nobody acknowledged, and segments that nobody renews
 // within their TTL.

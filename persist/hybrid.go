@@ -61,8 +61,9 @@ type Config struct {
 	// incarnations never are.
 	Current func(node string, incarnation uint64) bool
 
-	// Heard says whether a writer is heard now by other ways: what it holds, and so all that it
-	// ever wrote, comes to this node anyhow, and is not read from a store. Nil: none is.
+	// Heard says whether a writer is heard by other ways, or will be after a cut: what it holds, and
+	// so all that it ever wrote, comes to this node anyhow, and is not read from a store again. Nil:
+	// none is.
 	Heard func(node string, incarnation uint64) bool
 
 	// Observe is told of every call of a store; result is "ok", "partial" or a Kind's text. Nil: none.
