@@ -60,7 +60,15 @@ func until(t *testing.T, w world.World, within time.Duration, flows []*world.Flo
 		if so() {
 			return w.Now() - began
 		}
-		must(t, w.Run(50*time.Millisecond, flows))
+		must(t, w.Run(100*time.Millisecond, flows))
+	}
+	for _, m := range w.Machines() {
+		s := w.State(m.Name)
+		t.Logf("%s: up %v, ready %v, reaches %d of %d, quorum at %.2f. %s", m.Name, s.Up, s.Ready, s.Cluster.ReachableMembers, s.Cluster.ExpectedMembers, s.Cluster.Policies["quorum"].Speed, s.Reason)
+	}
+	for _, m := range w.Machines() {
+		s := w.State(m.Name)
+		t.Logf("%s: up %v, ready %v, reaches %d of %d, quorum at %.2f. %s", m.Name, s.Up, s.Ready, s.Cluster.ReachableMembers, s.Cluster.ExpectedMembers, s.Cluster.Policies["quorum"].Speed, s.Reason)
 	}
 	t.Fatalf("not within %v: %s", within, what)
 	return 0
@@ -230,6 +238,9 @@ func TestVirtualTime(t *testing.T) {
 			}
 		}
 		flows := load()
+		for _, f := range flows {
+			f.PerSecond /= 2
+		}
 		must(t, w.Run(10*time.Second, flows))
 		rest := slices.Concat(us, ap)
 		must(t, w.Cut(eu, rest))
@@ -242,7 +253,7 @@ func TestVirtualTime(t *testing.T) {
 		must(t, w.Heal(eu, rest))
 		must(t, w.Run(10*time.Second, flows))
 		must(t, w.Start("us-1"))
-		must(t, w.Run(30*time.Second, flows))
+		must(t, w.Run(10*time.Second, flows))
 		must(t, w.Run(20*time.Second, nil))
 		w.Look()
 		for _, b := range judge.Of(w.Observed(), judge.Laws{Nodes: 6, Delay: 400 * time.Millisecond, Ahead: 300 * time.Millisecond, Cuts: 1, Frozen: 10 * time.Second,
