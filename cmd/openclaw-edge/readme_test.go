@@ -5,6 +5,7 @@ import (
 	"go/parser"
 	"go/token"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -132,8 +133,8 @@ func receiver(fn *ast.FuncDecl) string {
 	return "?."
 }
 
-// Every --flag and OPENCLAW_VARIABLE on the page is the command's, and the command lines of
-// "Run it in many regions" parse.
+// Every --flag and OPENCLAW_VARIABLE on the page is the command's or the testnet's, and the command
+// lines of "Run it in many regions" parse.
 func TestFlagsInTheReadmeExist(t *testing.T) {
 	var f flags
 	k, err := kong.New(&f, kong.DefaultEnvars("OPENCLAW"),
@@ -147,6 +148,13 @@ func TestFlagsInTheReadmeExist(t *testing.T) {
 		for _, env := range flag.Envs {
 			known[env] = true
 		}
+	}
+	help, err := exec.CommandContext(t.Context(), "go", "run", "../openclaw-testnet", "run", "--help").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, flag := range regexp.MustCompile(`--[a-z][a-z-]*`).FindAllString(string(help), -1) {
+		known[flag] = true
 	}
 	found := regexp.MustCompile(`(?:^|[\s`+"`"+`])(--[a-z][a-z-]*|OPENCLAW_[A-Z_]+)`).FindAllStringSubmatch(readme(t), -1)
 	if len(found) < 10 {
@@ -223,7 +231,7 @@ func TestWhatTheReadmeTellsToRunExists(t *testing.T) {
 			t.Errorf("%s is no flag of a test", m[1])
 		}
 	}
-	for _, m := range regexp.MustCompile(`\./([\w/]+)|cd ([\w/]+)`).FindAllStringSubmatch(text, -1) {
+	for _, m := range regexp.MustCompile(`\./([\w/-]+)|cd ([\w/-]+)`).FindAllStringSubmatch(text, -1) {
 		if _, err := os.Stat(filepath.Join(root, m[1]+m[2])); err != nil {
 			t.Error(err)
 		}
