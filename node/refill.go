@@ -74,6 +74,8 @@ type sample struct {
 }
 
 func (r *refill) init(k knowledge) {
+	r.mu.Lock() // a node may be asked while it starts
+	defer r.mu.Unlock()
 	clock := k.Clock
 	r.clock, r.order = clock, nil
 	r.heard = make(map[string]hearing)

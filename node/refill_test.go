@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -146,5 +147,32 @@ func TestABackupServesOnlyInNeed(t *testing.T) {
 	n.SetFailover(true)
 	if _, backup := take(20); backup != 3 {
 		t.Errorf("failover: %d by backup, want 3", backup)
+	}
+}
+
+// A node may be asked at any time: the race detector watches one that is asked while it reads its
+// past from the disk.
+func TestANodeMayBeAskedWhileItStarts(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.DataDir, cfg.NoListen, cfg.Gossip = t.TempDir(), true, "127.0.0.1:0"
+	for range 2 { // the second one finds a clock
+		n, err := New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- n.Run(ctx) }()
+		for ready := false; !ready; ready, _ = n.Ready() {
+			n.Cluster()
+			n.Stats()
+			if _, err := n.Take("per-user", "k", 1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Fatal(err)
+		}
 	}
 }
