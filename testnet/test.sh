@@ -6,8 +6,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 began=$SECONDS
 
-# What the tests need besides Go: ip and nft for the namespaces, promtool for the metrics, Redis,
-# a browser for the page.
+# What the tests need besides Go: ip and nft for the namespaces, Prometheus and Alertmanager for
+# the alerts, Redis, a browser for the page.
 install_missing() {
 	local packages=()
 	command -v ip >/dev/null || packages+=(iproute2)
@@ -16,6 +16,7 @@ install_missing() {
 	command -v curl >/dev/null || packages+=(curl)
 	command -v redis-server >/dev/null || packages+=(redis-server)
 	command -v redis-sentinel >/dev/null || packages+=(redis-sentinel)
+	command -v amtool >/dev/null || packages+=(prometheus-alertmanager)
 	command -v chromium >/dev/null || packages+=(chromium fonts-dejavu-core)
 	((${#packages[@]})) || return 0
 	if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then
@@ -58,12 +59,15 @@ run() {
 # slower: of the simulation a few seeds, no scenarios, and none of the long tests named here.
 # Those follow without it. What goes by real time comes last, with the machine to itself.
 long='LagOfKV|LaggingKV|AMillionBuckets|AFloodOfKeys|NeverRunAhead|LogsStayBounded|ChaosWithCrashes|NoOrderLoses|EverythingAcknowledged'
-long+='|RestartsKeepToTheBudget|ThirtyNodesRestore|NoRestartMakes|APersonCuts|SixNodesComeUp|Breakages'
-run 'test, with the race detector' -race -skip "$long" $(go list ./... | grep -vE 'testnet/(process|processes|sim|scenario|stores)$|cmd/openclaw-testnet$')
+long+='|RestartsKeepToTheBudget|ThirtyNodesRestore|NoRestartMakes|APersonCuts'
+run 'test, with the race detector' -race -skip "$long" $(go list ./... | grep -vE 'testnet/(process|processes|sim|scenario|stores|local)$|cmd/openclaw-testnet$|alerts$')
 run 'simulation, with the race detector' -race -run 'TestSimulation$' ./testnet/sim -seeds 2
-run 'long tests' -run "$long" ./node ./gossip ./persist ./testnet/page ./testnet/local
+run 'testnet in virtual time, with the race detector' -race -run 'Virtual|Links|Skewed|Refusals' ./testnet/local
+run 'long tests' -run "$long" ./node ./gossip ./persist ./testnet/page
 run 'simulation, all seeds and stories; scenarios' ./testnet/sim ./testnet/scenario ./cmd/openclaw-testnet
 stores='KV|Redis|Kill|Mistake|AFullDisk|StrangeValues'
+run 'testnet in this process' ./testnet/local
+run 'alerts' ./alerts
 run 'real processes' -parallel 3 -skip "$stores" ./testnet/process
 run 'real processes and their stores' -parallel 6 -run "$stores" ./testnet/process
 run 'a testnet of real processes' -parallel 3 ./testnet/processes
