@@ -80,7 +80,7 @@ func (s *stores) connect(c *node.Config) error {
 	p.Backend, p.AccountID, p.NamespaceID, p.Token = node.BackendCloudflare, "account", "namespace", kvToken
 	p.BaseURL = "http://" + s.lines[c.Node][0].addr() + kv.BasePath
 	p.RedisURL = node.Secret("redis://" + s.lines[c.Node][1].addr())
-	return nil
+	return kv.Rested(c.DataDir)
 }
 
 // tear ends a node's lines: what it still sends arrives nowhere.

@@ -18,7 +18,6 @@ import (
 	"log/slog"
 	"net/http/httptest"
 	"os"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -111,8 +110,7 @@ func members(t testing.TB, count int, p node.Persist) (all []*member) {
 			c.Join = []string{all[0].cfg.Gossip}
 		}
 		// They have run before, long enough to have their burst of KV calls.
-		rested := fmt.Sprintf(`{"calls_left":200,"at_ms":%d}`, time.Now().UnixMilli())
-		if err := os.WriteFile(filepath.Join(c.DataDir, "kv-calls"), []byte(rested), 0o600); err != nil {
+		if err := kv.Rested(c.DataDir); err != nil {
 			t.Fatal(err)
 		}
 		all = append(all, m)
