@@ -32,6 +32,7 @@ type moment struct {
 // fault is what happens to one call. The zero fault is none.
 type fault struct {
 	err   *Error
+	after time.Duration // err comes so late
 	lost  bool          // a put is done, and its answer is lost
 	late  time.Duration // a put is done so much later, and never answered
 	hang  bool          // until the context ends
@@ -67,6 +68,10 @@ func (m *memory) begin(ctx context.Context, op string, keys int) (fault, error) 
 		return f, &Error{Store: m.name, Op: op, Kind: Unknown, Err: ctx.Err()}
 	}
 	if f.err != nil {
+		select {
+		case <-time.After(f.after):
+		case <-ctx.Done():
+		}
 		return f, f.err
 	}
 	return f, ctx.Err()

@@ -272,3 +272,30 @@ func TestRefusedContentIsNotRepeated(t *testing.T) {
 		}
 	})
 }
+
+// While a store gives no answer, each thing that Run does with it may take ten seconds. Who asks for
+// a snapshot waits for one of them, not for all that are due.
+func TestASnapshotWaitsForOneThingOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kv, redis, y := newMemory("kv", 60*time.Second), newMemory("redis", 0), newToy(toySegments)
+		cfg := toyConfig(y, kv, redis, nil)
+		cfg.Every, cfg.ReconcileEvery = time.Second, 2*time.Second
+		h := mustNew(t, cfg)
+		if _, err := h.Restore(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		defer run(t, h)()
+		time.Sleep(5 * time.Second)
+		kv.setFault(func(string, int) fault { return fault{err: kv.down(Unknown), after: 10 * time.Second} })
+		for i := range 20 {
+			y.raise(0, "x", i+1)
+			time.Sleep(3 * time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			began := time.Now()
+			if err := h.Snapshot(ctx); err != nil {
+				t.Errorf("after %v: %v", time.Since(began), err)
+			}
+			cancel()
+		}
+	})
+}

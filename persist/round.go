@@ -40,19 +40,19 @@ func (h *Hybrid) Run(ctx context.Context) error {
 	}
 }
 
-// work does what is due. What a reconcile joins is written at once.
+// work does one thing that is due: each may wait for a store that hangs, and who wants a Snapshot
+// is not to wait for all of them. What a reconcile joins is written at once.
 func (h *Hybrid) work(ctx context.Context) {
-	if !time.Now().Before(h.nextReread) {
+	switch now := time.Now(); {
+	case !now.Before(h.nextReread):
 		h.reread(ctx)
-	}
-	if !time.Now().Before(h.nextReconcile) {
-		h.nextReconcile = time.Now().Add(about(h.cfg.ReconcileEvery))
+	case !now.Before(h.nextReconcile):
+		h.nextReconcile = now.Add(about(h.cfg.ReconcileEvery))
 		if h.reconcile(ctx) {
 			h.nextRound = time.Now()
 		}
-	}
-	if !time.Now().Before(h.nextRound) {
-		h.nextRound = time.Now().Add(about(h.cfg.Every))
+	case !now.Before(h.nextRound):
+		h.nextRound = now.Add(about(h.cfg.Every))
 		h.round(ctx, false)
 	}
 }

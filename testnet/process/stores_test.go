@@ -77,8 +77,12 @@ func newSite(t *testing.T, o siteOptions) *site {
 		}
 		d := openDoor(t, s.kv)
 		s.doors = append(s.doors, d)
+		dir := t.TempDir()
+		if err := kv.Rested(dir); err != nil {
+			t.Fatal(err)
+		}
 		s.nodes = append(s.nodes, Start(t, Options{
-			Node: fmt.Sprintf("edge-%d", i+1), Region: "eu", Gossip: gossip[i], API: FreeAddr(t), Join: join, Log: cmp.Or(o.log, "info"),
+			Node: fmt.Sprintf("edge-%d", i+1), Region: "eu", Dir: dir, Gossip: gossip[i], API: FreeAddr(t), Join: join, Log: cmp.Or(o.log, "info"),
 			Config: storesConfig(d.addr, o.redisURL, o.cluster, cmp.Or(o.reconcileEvery, 3*time.Second)),
 			Env:    append([]string{"KV_TOKEN=" + kvSecret, "REDIS_PASSWORD=" + redisSecret}, o.env...),
 		}))
