@@ -81,7 +81,7 @@ func TestNodesAreKilledAtAnyMoment(t *testing.T) {
 func TestKillsMakeNoCallMore(t *testing.T) {
 	t.Parallel()
 	first := time.Now()
-	s := newSite(t, siteOptions{})
+	s := newSite(t, siteOptions{fresh: true})
 	s.offer(60)
 	time.Sleep(3 * time.Second) // a second's calls each, and some
 	lasts := 24 * time.Second

@@ -49,6 +49,7 @@ type siteOptions struct {
 	cluster  bool   // what redisURL names is one of a Redis Cluster
 	env      []string
 	log      string // level; "": info
+	fresh    bool   // its nodes never ran before: they earn each call of KV
 
 	reconcileEvery time.Duration // 0: 3 s
 }
@@ -78,8 +79,10 @@ func newSite(t *testing.T, o siteOptions) *site {
 		d := openDoor(t, s.kv)
 		s.doors = append(s.doors, d)
 		dir := t.TempDir()
-		if err := kv.Rested(dir); err != nil {
-			t.Fatal(err)
+		if !o.fresh {
+			if err := kv.Rested(dir); err != nil {
+				t.Fatal(err)
+			}
 		}
 		s.nodes = append(s.nodes, Start(t, Options{
 			Node: fmt.Sprintf("edge-%d", i+1), Region: "eu", Dir: dir, Gossip: gossip[i], API: FreeAddr(t), Join: join, Log: cmp.Or(o.log, "info"),
