@@ -40,20 +40,20 @@ func (h *Hybrid) Run(ctx context.Context) error {
 	}
 }
 
-// work does one thing that is due: each may wait for a store that hangs, and who wants a Snapshot
-// is not to wait for all of them. What a reconcile joins is written at once.
+// work does the one thing that is due longest: each may wait for a store that hangs, and who wants
+// a Snapshot is not to wait for all of them. What a reconcile joins is written at once.
 func (h *Hybrid) work(ctx context.Context) {
-	switch now := time.Now(); {
-	case !now.Before(h.nextReread):
+	switch {
+	case !h.nextRound.After(h.nextReread) && !h.nextRound.After(h.nextReconcile):
+		h.nextRound = time.Now().Add(about(h.cfg.Every))
+		h.round(ctx, false)
+	case !h.nextReread.After(h.nextReconcile):
 		h.reread(ctx)
-	case !now.Before(h.nextReconcile):
-		h.nextReconcile = now.Add(about(h.cfg.ReconcileEvery))
+	default:
+		h.nextReconcile = time.Now().Add(about(h.cfg.ReconcileEvery))
 		if h.reconcile(ctx) {
 			h.nextRound = time.Now()
 		}
-	case !now.Before(h.nextRound):
-		h.nextRound = now.Add(about(h.cfg.Every))
-		h.round(ctx, false)
 	}
 }
 
