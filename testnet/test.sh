@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that has to hold before a change is merged; some fifteen minutes on two cores.
+# Everything that has to hold before a change is merged; some eighteen minutes on two cores.
 # With root nothing is skipped: the tests that cut links need network namespaces. Without it
 # those are, and are listed at the end.
 set -euo pipefail
