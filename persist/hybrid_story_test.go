@@ -299,3 +299,26 @@ func TestASnapshotWaitsForOneThingOnly(t *testing.T) {
 		}
 	})
 }
+
+// Reconciles that take longer than they are apart leave rounds their turn.
+func TestRoundsAreNotStarved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kv, redis, y := newMemory("kv", 60*time.Second), newMemory("redis", 0), newToy(toySegments)
+		cfg := toyConfig(y, kv, redis, nil)
+		cfg.Every, cfg.ReconcileEvery = time.Second, time.Second
+		kv.setFault(func(op string, _ int) fault {
+			if op == "list" {
+				return fault{err: kv.down(Failed), after: 3 * time.Second}
+			}
+			return fault{}
+		})
+		defer run(t, mustNew(t, cfg))()
+		for i := range 60 {
+			y.raise(0, "x", i+1)
+			time.Sleep(time.Second)
+		}
+		if n := kv.count("put"); n < 10 {
+			t.Errorf("%d rounds wrote in a minute", n)
+		}
+	})
+}

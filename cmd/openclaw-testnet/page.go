@@ -43,7 +43,7 @@ func (c *pageCmd) play(ctx context.Context, out io.Writer) (err error) {
 	}
 	defer l.Close()
 	cfg := local.Config{Limits: local.Limits()[:3], Seed: c.Seed, Endless: true, // one limit of each policy: a cut shows them side by side
-		Regions: []local.Region{{Name: "eu", Nodes: c.Nodes}, {Name: "us", Nodes: c.Nodes}, {Name: "ap", Nodes: c.Nodes}}}
+		Regions: []world.Region{{Name: "eu", Nodes: c.Nodes}, {Name: "us", Nodes: c.Nodes}, {Name: "ap", Nodes: c.Nodes}}}
 	testnet, err := local.New(cfg)
 	if err != nil {
 		return err

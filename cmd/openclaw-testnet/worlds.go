@@ -20,7 +20,7 @@ func (s *session) make(sc *scenario.Scenario) (w world.World, on string, err err
 	}
 	cfg := local.Config{Limits: sc.Limits, Delay: delay, Seed: s.Seed, Virtual: s.Fast, NoStores: !sc.Stores()}
 	for _, r := range sc.Regions {
-		cfg.Regions = append(cfg.Regions, local.Region{Name: r, Nodes: sc.Nodes})
+		cfg.Regions = append(cfg.Regions, world.Region{Name: r, Nodes: sc.Nodes})
 	}
 	t, err := local.New(cfg)
 	if err != nil {
@@ -39,7 +39,7 @@ func (s *session) make(sc *scenario.Scenario) (w world.World, on string, err err
 func (s *session) makeProcesses(sc *scenario.Scenario, delay map[[2]string]time.Duration) (world.World, string, error) {
 	cfg := processes.Config{Limits: sc.Limits, Delay: delay, Seed: s.Seed}
 	for _, r := range sc.Regions {
-		cfg.Regions = append(cfg.Regions, processes.Region{Name: r, Nodes: sc.Nodes})
+		cfg.Regions = append(cfg.Regions, world.Region{Name: r, Nodes: sc.Nodes})
 	}
 	w, err := processes.New(s.ctx, cfg)
 	if err != nil {

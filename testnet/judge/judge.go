@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/openclaw/edge/crdt"
+	"github.com/openclaw/edge/testnet/memnet"
 )
 
 // Laws are the figures that the laws depend on; zero values are the strictest.
@@ -24,6 +25,22 @@ type Laws struct {
 	Late    time.Duration          // how late ticks may be paid, and samples taken: on a busy machine, in real time
 	Whole   bool                   // everybody hears everybody for five seconds at the end
 	Missed  map[Life]time.Duration // from when on a life that crashed may not have been heard
+}
+
+// Delay is for Laws: one round, the slowest link, and some repeats where packets are lost.
+func Delay(round time.Duration, slowest memnet.Link) time.Duration {
+	once := slowest.Delay + slowest.Jitter
+	if slowest.Reorder > 0 {
+		once += slowest.Delay + slowest.Jitter + 10*time.Millisecond
+	}
+	repeat := 400*time.Millisecond + 2*once
+	switch {
+	case slowest.Loss > 0.1:
+		return round + once + 5*repeat
+	case slowest.Loss > 0:
+		return round + once + 2*repeat
+	}
+	return round + once
 }
 
 // Breach is a law that did not hold.

@@ -1,6 +1,7 @@
 package judge
 
 import (
+	"strings"
 	"time"
 
 	"github.com/openclaw/edge/crdt"
@@ -189,6 +190,12 @@ func (o *Observed) Signs(writer string, l Life) {
 	if o.Recent == nil {
 		o.Writers[writer] = l
 	}
+}
+
+// WriterOf cuts the serial off a slot's name: all slots of a writer are its own.
+func WriterOf(slot string) string {
+	writer, _, _ := strings.Cut(slot, ".")
+	return writer
 }
 
 // Admitted is the tokens admitted from a bucket, backups aside, and how many were offered.

@@ -130,3 +130,15 @@ func (s *Server) drop(w http.ResponseWriter, f Fault) {
 	}
 	conn.Close()
 }
+
+// Named are the faults that testnets call by a word.
+func Named(name string) (f Fault, known bool) {
+	f, known = map[string]Fault{
+		"down": {Kind: Down},
+		"429":  {Kind: Failure, Status: http.StatusTooManyRequests, Code: 971, RetryAfter: "5"},
+		"500":  {Kind: Failure, Status: http.StatusInternalServerError},
+		"slow": {Kind: Slow, Delay: Duration(1500 * time.Millisecond)}, // within what its clients wait
+		"hang": {Kind: Hang},
+	}[name]
+	return f, known
+}

@@ -21,7 +21,7 @@ import (
 // Config says what testnet to make. The zero value is six nodes in three regions, in real time,
 // with stores.
 type Config struct {
-	Regions []Region                    // nil: eu, us and ap with two nodes each
+	Regions []world.Region              // nil: eu, us and ap with two nodes each
 	Delay   map[[2]string]time.Duration // one way, between two regions in either order; absent: see Delay
 	Limits  []crdt.Definition           // nil: Limits
 	Seed    uint64                      // of loads and links
@@ -32,12 +32,6 @@ type Config struct {
 	NoStores bool // no KV and no Redis; so it is in virtual time
 	Embedded bool // the embedded Redis, also where redis-server is installed
 	Endless  bool // for a run without end: Observed keeps running figures in the place of every take
-}
-
-// Region is where nodes run. They are called eu-1, eu-2 and so on.
-type Region struct {
-	Name  string
-	Nodes int
 }
 
 // One-way delays: what is usual between three continents, some of a continent's, and a jitter of
@@ -99,7 +93,7 @@ const wholeWithin = 30 * time.Second
 // New makes a testnet and waits until all of its nodes are ready and see each other.
 func New(cfg Config) (_ *Testnet, err error) {
 	if cfg.Regions == nil {
-		cfg.Regions = []Region{{"eu", 2}, {"us", 2}, {"ap", 2}}
+		cfg.Regions = []world.Region{{Name: "eu", Nodes: 2}, {Name: "us", Nodes: 2}, {Name: "ap", Nodes: 2}}
 	}
 	if cfg.Limits == nil {
 		cfg.Limits = Limits()

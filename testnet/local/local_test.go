@@ -268,7 +268,7 @@ func TestVirtualTime(t *testing.T) {
 func TestLinksAreHealed(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	synctest.Test(t, func(t *testing.T) {
-		w, err := local.New(local.Config{Virtual: true, Regions: []local.Region{{Name: "eu", Nodes: 1}, {Name: "us", Nodes: 1}}})
+		w, err := local.New(local.Config{Virtual: true, Regions: []world.Region{{Name: "eu", Nodes: 1}, {Name: "us", Nodes: 1}}})
 		must(t, err)
 		defer shut(t, w)
 		one, other := []string{"eu-1"}, []string{"us-1"}
@@ -305,7 +305,7 @@ func TestLinksAreHealed(t *testing.T) {
 func TestASkewedClockShowsAndChangesNothing(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	synctest.Test(t, func(t *testing.T) {
-		w, err := local.New(local.Config{Virtual: true, Regions: []local.Region{{Name: "eu", Nodes: 3}}})
+		w, err := local.New(local.Config{Virtual: true, Regions: []world.Region{{Name: "eu", Nodes: 3}}})
 		must(t, err)
 		defer shut(t, w)
 		flows := []*world.Flow{{Limit: "global", PerSecond: 900, Pattern: world.Pattern{Even: true}, Keys: world.Keys{Name: "all"}}}
@@ -338,7 +338,7 @@ func TestASkewedClockShowsAndChangesNothing(t *testing.T) {
 func TestRefusals(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	synctest.Test(t, func(t *testing.T) {
-		w, err := local.New(local.Config{Virtual: true, Regions: []local.Region{{Name: "eu", Nodes: 1}}})
+		w, err := local.New(local.Config{Virtual: true, Regions: []world.Region{{Name: "eu", Nodes: 1}}})
 		must(t, err)
 		defer shut(t, w)
 		must(t, w.Stop("eu-1"))

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -104,18 +103,9 @@ func (s *stores) fault(store, fault string) error {
 	return fmt.Errorf("local: there is no store %q, only kv and redis: %w", store, world.ErrCannot)
 }
 
-// kvFaults are those that have no argument.
-var kvFaults = map[string]kv.Fault{
-	"down": {Kind: kv.Down},
-	"429":  {Kind: kv.Failure, Status: http.StatusTooManyRequests, Code: 971, RetryAfter: "5"},
-	"500":  {Kind: kv.Failure, Status: http.StatusInternalServerError},
-	"slow": {Kind: kv.Slow, Delay: kv.Duration(2 * time.Second)},
-	"hang": {Kind: kv.Hang},
-}
-
-// kvFault switches one of kvFaults on, or a lag: "lag", or "lag 20s".
+// kvFault switches a fault of a name on, or a lag: "lag", or "lag 20s".
 func (s *stores) kvFault(name string) error {
-	f, known := kvFaults[name]
+	f, known := kv.Named(name)
 	lag, isLag := strings.CutPrefix(name, "lag")
 	age := time.Minute
 	if lag = strings.Trim(lag, " =:"); isLag && lag != "" {

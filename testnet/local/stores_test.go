@@ -22,7 +22,7 @@ func TestStoresFailAndHeal(t *testing.T) {
 			if _, err := exec.LookPath("redis-server"); err != nil && !embedded {
 				t.Skip("redis-server is not installed (Debian: apt-get install redis-server)")
 			}
-			w, err := New(Config{Embedded: embedded, Regions: []Region{{"eu", 2}}})
+			w, err := New(Config{Embedded: embedded, Regions: []world.Region{{Name: "eu", Nodes: 2}}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -100,7 +100,7 @@ func TestFaultsThatAreNotKnown(t *testing.T) {
 
 // A node that has crashed writes to no store any more, though its goroutines still wind up.
 func TestACrashedNodeWritesNothingMore(t *testing.T) {
-	w, err := New(Config{Embedded: true, Regions: []Region{{"eu", 2}}})
+	w, err := New(Config{Embedded: true, Regions: []world.Region{{Name: "eu", Nodes: 2}}})
 	if err != nil {
 		t.Fatal(err)
 	}

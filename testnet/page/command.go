@@ -16,7 +16,7 @@ import (
 //
 //	{"do":"region","name":"eu","mode":"both|in|out|flap|"}      cuts a region off; "" heals
 //	{"do":"link","from":"eu","to":"us","mode":"both|there|back|flap|"}
-//	{"do":"node","name":"eu-0","act":"crash|start|restart|pause|resume"}
+//	{"do":"node","name":"eu-1","act":"crash|start|restart|pause|resume"}
 //	{"do":"store","name":"kv|redis","fault":"429|500|hang|down|…|"}
 //	{"do":"slow","on":true}  {"do":"flood","on":true}  {"do":"load","times":2}  {"do":"heal"}
 type command struct {

@@ -10,11 +10,12 @@ import (
 
 	"github.com/openclaw/edge/crdt"
 	"github.com/openclaw/edge/testnet/memnet"
+	"github.com/openclaw/edge/testnet/world"
 )
 
 // Config says what testnet to make. The zero value is three nodes in three regions.
 type Config struct {
-	Regions []Region                    // nil: eu, us and ap with one node each
+	Regions []world.Region              // nil: eu, us and ap with one node each
 	Delay   map[[2]string]time.Duration // one way, between two regions in either order; absent: none
 	Limits  []crdt.Definition           // nil: one limit "g" of capacity 100 and 100/s
 	Seed    uint64                      // of loads, and of what is lost
@@ -23,18 +24,12 @@ type Config struct {
 	Endless bool                        // for a run without end: Observed keeps running figures in the place of every take
 }
 
-// Region is where nodes run. They are called eu-1, eu-2 and so on.
-type Region struct {
-	Name  string
-	Nodes int
-}
-
 // mostNodes of one testnet: two processors carry some ten.
 const mostNodes = 32
 
 func (c Config) complete() (Config, error) {
 	if c.Regions == nil {
-		c.Regions = []Region{{"eu", 1}, {"us", 1}, {"ap", 1}}
+		c.Regions = []world.Region{{Name: "eu", Nodes: 1}, {Name: "us", Nodes: 1}, {Name: "ap", Nodes: 1}}
 	}
 	nodes, names := 0, make(map[string]bool)
 	for _, r := range c.Regions {

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/openclaw/edge/crdt"
@@ -47,18 +46,12 @@ func (w *World) learnWriter(m *machine, id judge.ID) {
 	defer w.mu.Unlock()
 	m.learning = false
 	for _, s := range b.Slots {
-		writer := writerOf(s.Writer)
+		writer := judge.WriterOf(s.Writer)
 		if _, known := w.observed.Writers[writer]; s.Node == m.Name && !known {
 			m.writer = writer
 			w.observed.Signs(writer, judge.Life{Machine: m.Name, Number: m.life})
 		}
 	}
-}
-
-// writerOf cuts the serial off a slot's name: all slots of a writer are its own.
-func writerOf(slot string) string {
-	writer, _, _ := strings.Cut(slot, ".")
-	return writer
 }
 
 // Look notes how every node that is up shows the buckets taken from, 2,000 at most.
@@ -131,7 +124,7 @@ func (w *World) look(id judge.ID) (hs []judge.Holding) {
 		}
 		h := judge.Holding{Node: w.machines[i].Name, Level: milli(b.Tokens - b.Debt), Taken: make(map[string]int64)}
 		for _, s := range b.Slots {
-			h.Taken[writerOf(s.Writer)] += milli(s.Taken)
+			h.Taken[judge.WriterOf(s.Writer)] += milli(s.Taken)
 		}
 		hs = append(hs, h)
 	}

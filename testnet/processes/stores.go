@@ -30,7 +30,6 @@ type stores struct {
 const (
 	kvToken       = "testnet-kv-token"
 	redisPassword = "testnet-redis-password"
-	slowBy        = 1500 * time.Millisecond // a store that is slow, within what its clients wait
 )
 
 // openStores returns what has to be closed on an error, too.
@@ -80,14 +79,6 @@ func (s *stores) close() error {
 	return nil
 }
 
-var kvFaults = map[string]kv.Fault{
-	"down": {Kind: kv.Down},
-	"429":  {Kind: kv.Failure, Status: http.StatusTooManyRequests, Code: 971, RetryAfter: "5"},
-	"500":  {Kind: kv.Failure, Status: http.StatusInternalServerError},
-	"slow": {Kind: kv.Slow, Delay: kv.Duration(slowBy)},
-	"hang": {Kind: kv.Hang},
-}
-
 // Fault makes a store misbehave; "" heals it, and "empty" loses all that it holds.
 func (w *World) Fault(store, fault string) error {
 	var err error
@@ -106,7 +97,7 @@ func (w *World) Fault(store, fault string) error {
 }
 
 func (s *stores) faultKV(fault string) error {
-	f, known := kvFaults[fault]
+	f, known := kv.Named(fault)
 	if !known && fault != "" && fault != "empty" {
 		return fmt.Errorf("%w: KV does down, 429, 500, slow, hang and empty, not %q", world.ErrCannot, fault)
 	}

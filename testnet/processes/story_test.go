@@ -110,7 +110,7 @@ func TestANodeIsKilledAndStartedAgain(t *testing.T) {
 
 // What it cannot do it says, and does nothing.
 func TestWhatItCannotDoItSays(t *testing.T) {
-	w := start(t, Config{Regions: []Region{{"eu", 1}}})
+	w := start(t, Config{Regions: []world.Region{{Name: "eu", Nodes: 1}}})
 	all := w.names()
 	for name, err := range map[string]error{
 		"skew":             w.Skew("eu-1", time.Second),

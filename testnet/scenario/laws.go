@@ -23,26 +23,10 @@ func (g *stage) lateness() time.Duration {
 func (g *stage) lawsNow() judge.Laws {
 	l := g.laws
 	l.Missed = maps.Clone(g.laws.Missed)
-	l.Nodes, l.Delay, l.Ahead = len(g.all), g.delay()+g.lateness(), 300*time.Millisecond
+	l.Nodes, l.Delay, l.Ahead = len(g.all), judge.Delay(aRound, g.slow)+g.lateness(), 300*time.Millisecond
 	l.Late, l.Apart = g.lateness(), 100*time.Millisecond+g.lateness()
 	l.Whole = len(g.cuts) == 0 && len(g.down) == 0
 	return l
-}
-
-// delay is one round and the slowest link, and some repeats where packets are lost.
-func (g *stage) delay() time.Duration {
-	once := g.slow.Delay + g.slow.Jitter
-	if g.slow.Reorder > 0 {
-		once += g.slow.Delay + g.slow.Jitter + 10*time.Millisecond
-	}
-	repeat := 400*time.Millisecond + 2*once
-	switch {
-	case g.slow.Loss > 0.1:
-		return aRound + once + 5*repeat
-	case g.slow.Loss > 0:
-		return aRound + once + 2*repeat
-	}
-	return aRound + once
 }
 
 // judgeOf holds the run against the laws. Of a flood of new keys each bucket is used once and may

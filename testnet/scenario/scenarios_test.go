@@ -11,6 +11,7 @@ import (
 
 	"github.com/openclaw/edge/testnet/local"
 	"github.com/openclaw/edge/testnet/scenario"
+	"github.com/openclaw/edge/testnet/world"
 )
 
 var (
@@ -86,7 +87,7 @@ func play(t *testing.T, s *scenario.Scenario, cfg local.Config) *scenario.Result
 	t.Helper()
 	cfg.Regions, cfg.Delay, cfg.Limits, cfg.Seed = nil, make(map[[2]string]time.Duration), s.Limits, *seed
 	for _, r := range s.Regions {
-		cfg.Regions = append(cfg.Regions, local.Region{Name: r, Nodes: s.Nodes})
+		cfg.Regions = append(cfg.Regions, world.Region{Name: r, Nodes: s.Nodes})
 	}
 	for _, d := range s.Delays {
 		cfg.Delay[[2]string{d.A, d.B}] = d.OneWay

@@ -136,22 +136,12 @@ func (c *Cluster) learnWriter(m *Machine, id judge.ID) {
 		return
 	}
 	for _, s := range b.Slots {
-		w := writerOf(s.Writer)
+		w := judge.WriterOf(s.Writer)
 		if _, known := c.Observed.Writers[w]; s.Node == m.Name && !known {
 			m.writer = w
 			c.Observed.Signs(w, judge.Life{Machine: m.Name, Number: m.life})
 		}
 	}
-}
-
-// writerOf cuts the serial off a slot's name: all slots of a writer are its own.
-func writerOf(slot string) string {
-	for i := range slot {
-		if slot[i] == '.' {
-			return slot[:i]
-		}
-	}
-	return slot
 }
 
 // Sample notes what all nodes together have added to the refill clocks, when it is time to.
@@ -210,7 +200,7 @@ func (c *Cluster) holdings(ids []judge.ID) map[judge.ID][]judge.Holding {
 			}
 			h := judge.Holding{Node: m.Name, Level: int64(b.Level), Taken: make(map[string]int64)}
 			for _, s := range b.Slots {
-				h.Taken[writerOf(s.Writer)] += int64(s.Taken)
+				h.Taken[judge.WriterOf(s.Writer)] += int64(s.Taken)
 			}
 			by[id] = append(by[id], h)
 		}

@@ -143,20 +143,7 @@ func (w *Weather) quiet() time.Duration {
 }
 
 // delay is one round and the slowest link, and some repeats where packets are lost.
-func (w *Weather) delay() time.Duration {
-	slow := w.Link.Delay + w.Link.Jitter
-	if w.Link.Reorder > 0 {
-		slow += w.Link.Delay + w.Link.Jitter + 10*time.Millisecond
-	}
-	d := 250*time.Millisecond + slow
-	switch {
-	case w.Link.Loss > 0.1:
-		d += 5 * (400*time.Millisecond + 2*slow)
-	case w.Link.Loss > 0:
-		d += 2 * (400*time.Millisecond + 2*slow)
-	}
-	return d
-}
+func (w *Weather) delay() time.Duration { return judge.Delay(250*time.Millisecond, w.Link) }
 
 // links sets the delay between regions, and a tenth of it within.
 func (w *Weather) links(c *Cluster) {

@@ -51,6 +51,12 @@ type World interface {
 	Close() error              // stops everything, leaves nothing behind
 }
 
+// Region is where nodes run. They are called eu-1, eu-2 and so on.
+type Region struct {
+	Name  string
+	Nodes int
+}
+
 // Machine is where the incarnations of one node run.
 type Machine struct {
 	Name, Region  string
