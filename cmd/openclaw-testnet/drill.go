@@ -11,7 +11,7 @@ import (
 
 // drillCmd breaks a cluster under the shipped alerts.
 type drillCmd struct {
-	Factor   float64  `default:"20" xor:"pace" help:"By which windows, for, ages and scrapes are faster than shipped (default ${default})."`
+	Factor   float64  `default:"20" help:"By which windows, for, ages and scrapes are faster than shipped (default ${default})."`
 	RealTime bool     `xor:"pace" help:"With the rules as they are shipped: minutes for each fault."`
 	Only     []string `placeholder:"NAME,…" help:"Of the faults partition, flood, refill daemon, KV outage, crash; default: all."`
 }
