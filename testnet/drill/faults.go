@@ -49,24 +49,19 @@ type alert struct {
 	may bool
 }
 
-// faults are played in this order: the two that make members unreachable lie far apart, else a scaled
-// OpenClawFlapping would be right.
+// faults are played in this order. The two that make members unreachable lie far apart, else
+// OpenClawFlapping would be right; and the crash comes soon after the start: all nodes are in one process,
+// so a node that starts later looks as old as that, and late with what it does first.
 func faults() []fault {
 	return []fault{
 		{
-			// Under quorum the minority stops refilling after the lease, and its buckets run dry. Both
-			// sides know that somebody is missing, and that those who are missing live. All of it is one
-			// incident: of each side the split is told, and of the starved node its refill.
-			name: "partition", about: cutOff + " is cut off from the others, both ways",
-			begin: func(s *stage) error { return s.cut(true) }, end: func(s *stage) error { return s.cut(false) },
+			// The survivors are a majority, so refill goes on. Who is missing is told once, by name.
+			name: "crash", about: crashed + " dies as by kill -9",
+			begin: func(s *stage) error { return s.net.Crash(crashed) }, end: (*stage).restart,
 			raises: []alert{
-				{name: low, nodes: []string{cutOff}, shows: refillLow},
-				{name: split, nodes: everybody, shows: missesSome},
-				{name: missing, nodes: everybody, shows: missesSome, under: []string{split}},
-				{name: "OpenClawGossipSilent", nodes: everybody, under: []string{split, missing}},
-				{name: "OpenClawReplicationLagHigh", nodes: everybody, shows: lags, under: []string{split, missing}},
-				{name: empty, nodes: []string{cutOff}, may: true},
-				{name: "OpenClawTokenBucketRejectionSpike", nodes: []string{cutOff}, may: true},
+				{name: down, nodes: []string{crashed}, shows: silent},
+				{name: missing, nodes: []string{cutOff, paused}, shows: missesSome, under: []string{down}},
+				{name: "OpenClawReplicationLagHigh", nodes: []string{cutOff, paused}, may: true},
 			},
 		},
 		{
@@ -85,12 +80,30 @@ func faults() []fault {
 			// The drill of the alerting guide. A share clock stands still only where the daemon does,
 			// so this is told as what it is; that refill is low and requests are refused follows from it.
 			name: "refill daemon", about: "the refill daemon of " + paused + " is stopped",
-			begin: func(s *stage) error { return s.net.Pause(paused, true) }, end: func(s *stage) error { return s.net.Pause(paused, false) },
+			begin: func(s *stage) error { s.load.user(paused); return s.net.Pause(paused, true) },
+			end:   func(s *stage) error { s.load.user(""); return s.net.Pause(paused, false) },
 			raises: []alert{
 				{name: standing, nodes: []string{paused}, shows: stalled},
 				{name: low, nodes: []string{paused}, shows: refillLow, under: []string{standing}},
 				{name: empty, nodes: []string{paused}, shows: dry, under: []string{standing, low}},
 				{name: "OpenClawTokenBucketRejectionSpike", nodes: []string{paused}, shows: dry, under: []string{standing, low, empty}, early: true},
+			},
+		},
+		{
+			// Under quorum the minority stops refilling after the lease, and its buckets run dry. Both
+			// sides know that somebody is missing, and that those who are missing live. All of it is one
+			// incident: of each side the split is told, and of the starved node its refill.
+			name: "partition", about: cutOff + " is cut off from the others, both ways",
+			begin: func(s *stage) error { s.load.user(cutOff); return s.cut(true) },
+			end:   func(s *stage) error { s.load.user(""); return s.cut(false) },
+			raises: []alert{
+				{name: low, nodes: []string{cutOff}, shows: refillLow},
+				{name: split, nodes: everybody, shows: missesSome},
+				{name: missing, nodes: everybody, shows: missesSome, under: []string{split}},
+				{name: "OpenClawGossipSilent", nodes: everybody, under: []string{split, missing}},
+				{name: "OpenClawReplicationLagHigh", nodes: everybody, shows: lags, under: []string{split, missing}},
+				{name: empty, nodes: []string{cutOff}, shows: dry, under: []string{low}},
+				{name: "OpenClawTokenBucketRejectionSpike", nodes: []string{cutOff}, may: true},
 			},
 		},
 		{
@@ -102,16 +115,6 @@ func faults() []fault {
 				{name: "OpenClawStoreFallbackActive", nodes: everybody, shows: fallback},
 				{name: "OpenClawKVErrorRateHigh", nodes: everybody, shows: fallback, early: true, slow: 2},
 				{name: "OpenClawReconcileFailing", nodes: everybody, may: true},
-			},
-		},
-		{
-			// The survivors are a majority, so refill goes on. Who is missing is told once, by name.
-			name: "crash", about: crashed + " dies as by kill -9",
-			begin: func(s *stage) error { return s.net.Crash(crashed) }, end: (*stage).restart,
-			raises: []alert{
-				{name: down, nodes: []string{crashed}, shows: silent},
-				{name: missing, nodes: []string{cutOff, paused}, shows: missesSome, under: []string{down}},
-				{name: "OpenClawReplicationLagHigh", nodes: []string{cutOff, paused}, may: true},
 			},
 		},
 	}

@@ -14,9 +14,9 @@ import (
 	"github.com/openclaw/edge/testnet/world"
 )
 
-// Each node's user has eight tenths of what the limit allows, so nobody is refused until something
-// breaks; and has it on this node alone, as one who is served elsewhere too owes nothing here. A flood
-// is some hundreds of new keys a second.
+// Tenants ask everywhere, for half of what they may have. A user asks one node, for eight tenths: the
+// one whose refill is about to break, as its bucket alone says there that the limit is empty. A flood is
+// some hundreds of new keys a second. So nobody is refused until something breaks.
 const (
 	takeEvery  = time.Second / 8
 	floodEvery = 200 * time.Millisecond
@@ -25,7 +25,8 @@ const (
 
 // load is takes over HTTP, so that they are requests. A goroutine for each node, until close.
 type load struct {
-	flooded atomic.Pointer[string] // name of the node that strangers ask; nil: none
+	asked   atomic.Pointer[string] // name of the node that a user asks; nil: none
+	flooded atomic.Pointer[string] // the same, of strangers
 	client  *http.Client
 	stop    context.CancelFunc
 	done    sync.WaitGroup
@@ -40,12 +41,13 @@ func newLoad(nodes []world.Machine) *load {
 	return l
 }
 
-func (l *load) flood(node string) {
-	if node == "" {
-		l.flooded.Store(nil)
-		return
-	}
-	l.flooded.Store(&node)
+// user and flood begin at a node; "" ends them.
+func (l *load) user(node string)  { l.asked.Store(&node) }
+func (l *load) flood(node string) { l.flooded.Store(&node) }
+
+func isAt(p *atomic.Pointer[string], m world.Machine) bool {
+	at := p.Load()
+	return at != nil && *at == m.Name
 }
 
 func (l *load) ask(ctx context.Context, m world.Machine) {
@@ -57,10 +59,12 @@ func (l *load) ask(ctx context.Context, m world.Machine) {
 		case <-ctx.Done():
 			return
 		case <-take.C:
-			l.post(ctx, m, "/"+userLimit+"/user-of-"+m.Name, nil)
 			l.post(ctx, m, "/"+tenantLimit+"/acme", nil)
+			if isAt(&l.asked, m) {
+				l.post(ctx, m, "/"+userLimit+"/alice", nil)
+			}
 		case <-flood.C:
-			if at := l.flooded.Load(); at == nil || *at != m.Name {
+			if !isAt(&l.flooded, m) {
 				continue
 			}
 			var body bytes.Buffer
