@@ -44,30 +44,41 @@ func (c *Config) pick() ([]fault, error) {
 // Run drills: it starts a cluster and what watches it, breaks one thing after the other, and tells of
 // each. The error says what was not as promised, or why it could not be drilled. Nothing is left behind
 // when it returns.
-func Run(ctx context.Context, c Config) (err error) {
-	picked, err := c.pick()
+func Run(ctx context.Context, c Config) error {
+	results, err := run(ctx, c)
 	if err != nil {
 		return err
+	}
+	return table(c.Out, results)
+}
+
+func run(ctx context.Context, c Config) (results []*result, err error) {
+	picked, err := c.pick()
+	if err != nil {
+		return nil, err
 	}
 	s, err := open(c.Factor)
 	defer func() { err = errors.Join(err, s.close()) }()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	d := &drill{stage: s, out: c.Out}
 	d.greet()
 	if err := d.settle(ctx); err != nil {
-		return err
+		return nil, err
 	}
-	var results []*result
 	for _, f := range picked {
 		r, err := d.play(ctx, f)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		results = append(results, r)
 	}
-	return table(c.Out, results)
+	slowest, err := d.slowest(ctx)
+	if err == nil && slowest > d.scrape()/2 {
+		fmt.Fprintf(c.Out, "This machine was too busy for a factor of %g: a scrape took %s. What is late by such times says nothing about the rules.\n", c.Factor, seconds(slowest))
+	}
+	return results, err
 }
 
 func (d *drill) greet() {

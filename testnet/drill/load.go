@@ -14,11 +14,13 @@ import (
 	"github.com/openclaw/edge/testnet/world"
 )
 
-// Tenants ask everywhere, for half of what they may have. A user asks one node, for eight tenths: the
+// Tenants ask everywhere, for little of what they may have; they are many, so that each node has something
+// to snapshot. A user asks one node, for eight tenths: the
 // one whose refill is about to break, as its bucket alone says there that the limit is empty. A flood is
 // some hundreds of new keys a second. So nobody is refused until something breaks.
 const (
 	takeEvery  = time.Second / 8
+	tenants    = 30
 	floodEvery = 200 * time.Millisecond
 	floodBatch = 100
 )
@@ -54,12 +56,13 @@ func (l *load) ask(ctx context.Context, m world.Machine) {
 	take, flood := time.NewTicker(takeEvery), time.NewTicker(floodEvery)
 	defer take.Stop()
 	defer flood.Stop()
-	for stranger := 0; ; {
+	for tenant, stranger := 0, 0; ; {
 		select {
 		case <-ctx.Done():
 			return
 		case <-take.C:
-			l.post(ctx, m, "/"+tenantLimit+"/acme", nil)
+			tenant++
+			l.post(ctx, m, "/"+tenantLimit+"/tenant-"+strconv.Itoa(tenant%tenants), nil)
 			if isAt(&l.asked, m) {
 				l.post(ctx, m, "/"+userLimit+"/alice", nil)
 			}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strconv"
 	"time"
 )
 
@@ -140,12 +141,29 @@ func (s *stage) promises(ctx context.Context) (map[string]time.Duration, error) 
 	return all, nil
 }
 
-// scraped tells whether every node is.
-func (s *stage) scraped(ctx context.Context) (bool, error) {
+// ask queries a number; ok is false while there is none.
+func (s *stage) ask(ctx context.Context, query string) (v float64, ok bool, err error) {
 	var body struct {
 		Data struct{ Result []struct{ Value []any } }
 	}
-	err := get(ctx, "http://"+s.prometheus.Addr+"/api/v1/query?query="+url.QueryEscape("count(up==1)"), &body)
+	err = get(ctx, "http://"+s.prometheus.Addr+"/api/v1/query?query="+url.QueryEscape(query), &body)
 	r := body.Data.Result
-	return err == nil && len(r) == 1 && len(r[0].Value) == 2 && r[0].Value[1] == fmt.Sprint(len(everybody)), err
+	if err != nil || len(r) != 1 || len(r[0].Value) != 2 {
+		return 0, false, err
+	}
+	text, _ := r[0].Value[1].(string)
+	v, err = strconv.ParseFloat(text, 64)
+	return v, err == nil, err
+}
+
+// scraped tells whether every node is.
+func (s *stage) scraped(ctx context.Context) (bool, error) {
+	up, ok, err := s.ask(ctx, "count(up==1)")
+	return ok && int(up) == len(everybody), err
+}
+
+// slowest is how long a scrape has taken at worst: on a machine that has time for the drill, next to nothing.
+func (s *stage) slowest(ctx context.Context) (time.Duration, error) {
+	v, _, err := s.ask(ctx, "max(max_over_time(scrape_duration_seconds[1h]))")
+	return time.Duration(v * float64(time.Second)), err
 }
