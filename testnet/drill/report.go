@@ -55,8 +55,12 @@ func (r *result) write(out io.Writer) (wrong []string) {
 		case !l.known:
 			told = "not known"
 		}
+		shows := after(r.began, l.showed)
+		if l.may {
+			shows = "–" // nobody looked
+		}
 		fmt.Fprintf(out, "| %s | %s%s | %s | %s | %s | %s | %s | %s |\n", r.fault.name, short(l.at.alert), mark, l.node,
-			after(r.began, l.showed), seconds(l.promise), after(l.showed, l.fired), told, after(r.healed, l.ended))
+			shows, seconds(l.promise), after(l.showed, l.fired), told, after(r.healed, l.ended))
 	}
 	for _, k := range r.unexpected() {
 		wrong = append(wrong, fmt.Sprintf("%s: %s on %s fires %s after the fault began, and nothing is wrong there", r.fault.name, k.alert, k.node, after(r.began, r.surprises[k])))
