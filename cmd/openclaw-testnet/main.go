@@ -10,8 +10,9 @@ import (
 )
 
 type flags struct {
-	Page pageCmd `cmd:"" default:"withargs" help:"Regions of nodes under load, and a page to cut them with; the default."`
-	Run  runCmd  `cmd:"" help:"Play scenarios, check what they expect, write reports; exit 1 if anything was not as expected."`
+	Page  pageCmd  `cmd:"" default:"withargs" help:"Regions of nodes under load, and a page to cut them with; the default."`
+	Run   runCmd   `cmd:"" help:"Play scenarios, check what they expect, write reports; exit 1 if anything was not as expected."`
+	Scale scaleCmd `cmd:"" help:"What a cluster's size costs: frames, bytes and delay of several sizes under one load, in virtual time."`
 }
 
 func main() {
