@@ -14,7 +14,7 @@ func SVG(points []Point) string {
 	fmt.Fprintf(&s, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="system-ui, sans-serif" font-size="12" role="img" aria-label="frames, bytes and delay over the number of nodes">
 <style>
 .p { fill: #fff } .t { fill: #1b1f24 } .d { fill: #5b6470 } .g { stroke: #d9dee4 } .a, .b { fill: none; stroke-width: 2 }
-.a { stroke: #0067b1 } .b { stroke: #b45309 } circle.a, text.a { fill: #0067b1 } circle.b, text.b { fill: #b45309 } text { stroke: none } .e { stroke-dasharray: 5 4; stroke-width: 1.5 }
+.a { stroke: #0067b1 } .b { stroke: #b45309 } circle.a, text.a { fill: #0067b1 } circle.b, text.b { fill: #b45309 } text.a, text.b { stroke: none } .e { stroke-dasharray: 5 4; stroke-width: 1.5 }
 @media (prefers-color-scheme: dark) { .p { fill: #14181d } .t { fill: #e6e9ed } .d { fill: #9aa4b0 } .g { stroke: #313943 }
 .a { stroke: #5ab0f2 } .b { stroke: #f0a452 } circle.a, text.a { fill: #5ab0f2 } circle.b, text.b { fill: #f0a452 } }
 </style>
@@ -31,7 +31,7 @@ func SVG(points []Point) string {
 	for i, p := range []panel{
 		{title: "frames a second, sent by each node", low: 1, curves: []curve{frames}},
 		{title: "kB a second, sent by each node", low: 1, curves: []curve{bytes}},
-		{title: "seconds until the others know", low: 0.1, curves: []curve{lag, agreed}},
+		{title: "seconds until the others know", low: 0.1, high: 10, curves: []curve{lag, agreed}},
 	} {
 		p.left = float64(i * panelWidth)
 		p.draw(&s, points)
@@ -45,7 +45,7 @@ const (
 	panelWidth  = 320
 	panelHeight = 280
 	marginLeft  = 52
-	marginRight = 14
+	marginRight = 24
 	marginTop   = 34
 	marginFoot  = 40
 	mostNodes   = 1000.0 // right end of the axis
@@ -54,7 +54,7 @@ const (
 
 type panel struct {
 	title     string
-	low, high float64 // ends of the axis: powers of ten
+	low, high float64 // ends of the axis: powers of ten; high is at least
 	left      float64
 	curves    []curve
 }
@@ -66,7 +66,7 @@ type curve struct {
 }
 
 func (p *panel) draw(s *strings.Builder, points []Point) {
-	p.high = 10 * p.low
+	p.high = max(p.high, 10*p.low)
 	for _, c := range p.curves {
 		for i := range points {
 			p.reach(c.of(&points[i]))
@@ -119,7 +119,7 @@ func (p *panel) trace(s *strings.Builder, c *curve, points []Point, i int) {
 			fmt.Fprintf(&dashed, "%s%.1f %.1f", letter(k), p.x(n), p.y(c.fit(n)))
 		}
 		fmt.Fprintf(s, `<path class="%s e" d="%s"/>`+"\n", c.class, dashed.String())
-		fmt.Fprintf(s, `<text class="%s" x="%.1f" y="%.1f" text-anchor="end">%s</text>`+"\n", c.class, p.x(mostNodes)-8, p.y(c.fit(mostNodes))+4, thousands(c.fit(mostNodes)))
+		fmt.Fprintf(s, `<text class="%s" x="%.1f" y="%.1f" text-anchor="end">%s</text>`+"\n", c.class, p.x(mostNodes)-4, p.y(c.fit(mostNodes))+38, thousands(c.fit(mostNodes)))
 	} else {
 		fmt.Fprintf(s, `<path class="%s" d="%s"/>`+"\n", c.class, line.String())
 	}
