@@ -1,6 +1,7 @@
 package gossip
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -93,17 +94,22 @@ func TestVectorEqualsASet(t *testing.T) {
 	})
 }
 
-// TestMarksInTurnsTellEverything: a vector too large for a frame is told in parts.
+// TestMarksInTurnsTellEverything: a vector too large for a frame is told in parts, each with what
+// we have of its addressee: else that one resends for want of an acknowledgement.
 func TestMarksInTurnsTellEverything(t *testing.T) {
 	v := newVector()
 	for i := range uint64(100) {
 		v.raise(i*7919+1, i+1)
 	}
 	told := map[uint64]uint64{}
-	for range 100/maxVector + 2 {
-		part := v.marks(maxVector)
-		if len(part) > maxVector {
-			t.Fatalf("%d marks", len(part))
+	const to = 50*7919 + 1
+	var part []mark
+	var turn uint64
+	for range 100/maxVector + 1 {
+		part, turn = v.marks(maxVector, to, turn)
+		ascending := slices.IsSortedFunc(part, func(a, b mark) int { return cmp.Compare(a.writer, b.writer) })
+		if len(part) > maxVector || !ascending || !slices.Contains(part, mark{to, 51}) {
+			t.Fatalf("%d marks, sorted %v: %v", len(part), ascending, part)
 		}
 		for _, m := range part {
 			told[m.writer] = m.version

@@ -23,6 +23,7 @@ type peer struct {
 	round   time.Duration // between two frames to it
 	next    time.Time     // when the next is due
 	more    bool          // the last round left a backlog: go on at the next tick
+	turn    uint64        // the writer from which its next frame tells what we have, see vector.marks
 
 	heardAt time.Time // newest frame, zero: none of this writer yet
 	seqIn   uint64    // newest sequence of a packet or stream

@@ -17,8 +17,9 @@ func (l *loop) begin(p *peer, flags byte) {
 		flags: flags, cluster: l.net.cluster, node: l.cfg.Node, writer: l.cfg.Writer,
 		counter: l.roster[l.cfg.Node].Counter, to: p.Writer,
 		seq: l.seq, sent: l.mono(at), wall: uint64(at.Add(l.cfg.WallAhead).UnixMicro()),
-		roster: l.fpAll, vector: l.vec.marks(maxVector),
+		roster: l.fpAll,
 	}
+	h.vector, p.turn = l.vec.marks(maxVector, p.Writer, p.turn)
 	if l.phase == Synced {
 		h.flags |= flagSynced
 	}

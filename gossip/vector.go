@@ -16,7 +16,6 @@ type vector struct {
 	upTo    map[uint64]uint64
 	writers []uint64          // of upTo, sorted
 	beyond  map[uint64][]span // sorted, disjoint, not touching
-	turn    uint64            // the writer at which the next part of marks begins
 }
 
 func newVector() vector {
@@ -106,15 +105,25 @@ func (v *vector) whole() []mark {
 	return ms
 }
 
-// marks is what one frame has room for: all of it, or, in turns, its parts.
-func (v *vector) marks(room int) []mark {
-	all := v.whole()
-	if len(all) <= room {
-		return all
+// marks is what one frame to the node of writer to has room for: all of it, or a part, from the
+// writer turn on; next is where the following frame to that node goes on. What we have of to
+// itself is in each part: it is the acknowledgement that to waits for, and would resend without.
+func (v *vector) marks(room int, to, turn uint64) (part []mark, next uint64) {
+	n := len(v.writers)
+	if n <= room {
+		return v.whole(), turn
 	}
-	i, _ := slices.BinarySearchFunc(all, v.turn, func(m mark, w uint64) int { return cmp.Compare(m.writer, w) })
-	part := append(all[i:min(i+room, len(all)):len(all)], all[:max(0, i+room-len(all))]...)
-	v.turn = part[len(part)-1].writer + 1
+	part = make([]mark, 0, room)
+	if upTo, known := v.upTo[to]; known {
+		part = append(part, mark{to, upTo})
+	}
+	i, _ := slices.BinarySearch(v.writers, turn)
+	for ; len(part) < room; i++ {
+		if w := v.writers[i%n]; w != to {
+			part = append(part, mark{w, v.upTo[w]})
+			next = w + 1
+		}
+	}
 	slices.SortFunc(part, func(a, b mark) int { return cmp.Compare(a.writer, b.writer) })
-	return part
+	return part, next
 }

@@ -48,18 +48,21 @@ type refill struct {
 	steady     bool            // established, see authorise
 	complete   bool            // all components are known that some reachable peer knows
 	near       map[string]bool // members reachable at the last tick
+	members    map[string]bool // of roster
+	roster     uint64          // fingerprint
 	stopping   bool
 	samples    []sample
 	speeds     [crdt.Policies]float64
 	past       arrears
 }
 
-// hearing is when a node's components last grew, whose frame told, and how fast they were
-// growing.
+// hearing is when a node's components last grew, whose frame told, how fast they were
+// growing, and for how long since then they are taken to have gone on so.
 type hearing struct {
 	at     time.Time
 	from   string
 	speeds [crdt.Policies]uint32 // ppm of real time
+	beyond time.Duration         // at most the doubt
 }
 
 // sighting is since when this process knows a member, and its newest incarnation.
@@ -159,6 +162,12 @@ func (r *refill) decide(now time.Time, v *gossip.View, lease time.Duration) (cha
 			r.seen[m.Node] = s
 		}
 	}
+	if r.members == nil || r.roster != v.Roster {
+		r.members, r.roster = make(map[string]bool, len(v.Members)), v.Roster
+		for i := range v.Members {
+			r.members[v.Members[i].Node] = true
+		}
+	}
 	a := authorise(evidence{
 		view: v, now: now, lease: lease, reports: r.reports, since: func(node string) time.Time { return r.seen[node].since },
 		established: r.steady, confirmed: r.confirmed, met: r.met, introduced: r.introduced,
@@ -197,17 +206,24 @@ func (r *refill) add(self string, passed time.Duration) {
 }
 
 // show moves the readings that takes see: the sum, with each other component extrapolated
-// for at most the doubt.
+// for at most the doubt. Who is not reached any more is extrapolated no further, but what was
+// stays: a node behind a cut did add it. (Taken back, it would stop R at the end of the lease for
+// as long as this side needs to add as much itself: a second and more on the smaller one.) A node
+// that has crashed did not, but R is behind real time then by more than that, as it adds
+// nothing; when it comes back R waits for it.
 func (r *refill) show(now time.Time, self string, doubt time.Duration) {
 	sum := crdt.Components{}
 	for node, c := range r.clock {
 		h, ok := r.heard[node]
-		since := int64(min(now.Sub(h.at), doubt))
+		switch {
+		case !ok || node == self || !r.near[h.from] && !r.members[node]: // its part has gone to the others
+			h.beyond = 0
+		case r.near[h.from]:
+			h.beyond = min(now.Sub(h.at), doubt)
+			r.heard[node] = h
+		}
 		for p := range sum {
-			sum[p] += c[p]
-			if ok && node != self && r.near[h.from] {
-				sum[p] += crdt.Instant(since * int64(h.speeds[p]) / ppm)
-			}
+			sum[p] += c[p] + crdt.Instant(int64(h.beyond)*int64(h.speeds[p])/ppm)
 		}
 	}
 	for p := range sum {
@@ -277,7 +293,7 @@ func (r *refill) hear(from string, h *header, writer uint64, now time.Time) erro
 			}
 		}
 		if r.clock.Join(rec.node, rec.clock) || rec.node == from {
-			r.heard[rec.node] = hearing{now, from, rec.speeds}
+			r.heard[rec.node] = hearing{at: now, from: from, speeds: rec.speeds}
 		}
 	}
 	r.complete = r.complete || len(r.clock) >= h.known

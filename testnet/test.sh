@@ -81,7 +81,7 @@ computing() {
 	chrt --all-tasks --idle --pid 0 $BASHPID 2>/dev/null || renice -n 19 $BASHPID >/dev/null
 	step staticcheck
 	go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./... || status=1
-	run 'simulation, all seeds and stories; scenarios' ./testnet/sim ./testnet/scenario ./cmd/openclaw-testnet ./cmd/openclawctl
+	run 'simulation, all seeds and stories; scenarios' ./testnet/sim ./testnet/scale ./testnet/scenario ./cmd/openclaw-testnet ./cmd/openclawctl
 	run 'long tests' -run "$long" ./node ./gossip ./persist
 	run 'simulation, with the race detector' -race -run 'TestSimulation$' ./testnet/sim -seeds 2
 	run 'testnet in virtual time, with the race detector' -race -run 'Virtual|Links|Skewed|Refusals' ./testnet/local
@@ -99,7 +99,7 @@ outages() {
 }
 
 lane computing
-run 'test, with the race detector' -race -skip "$long" $(go list ./... | grep -vE 'testnet/(process|processes|sim|scenario|stores|local|drill)$|cmd/openclaw(-testnet|ctl)$|alerts$')
+run 'test, with the race detector' -race -skip "$long" $(go list ./... | grep -vE 'testnet/(process|processes|sim|scale|scenario|stores|local|drill)$|cmd/openclaw(-testnet|ctl)$|alerts$')
 lane testnets
 run 'real processes' -parallel 3 -skip "$stores" ./testnet/process
 lane outages

@@ -20,13 +20,14 @@ const (
 )
 
 // layers is who may import whom, by top-level directory. crdt, gossip and persist are
-// leaves. (testnet names limits by crdt's definitions, as node.Config does.)
+// leaves. (testnet names limits by crdt's definitions, as node.Config does; its drill plays the rules
+// that alerts ships.)
 var layers = map[string][]string{
 	"crdt":    {},
 	"gossip":  {},
 	"persist": {},
 	"node":    {"crdt", "gossip", "persist"},
-	"testnet": {"crdt", "gossip", "persist", "node", "testnet"},
+	"testnet": {"crdt", "gossip", "persist", "node", "testnet", "alerts"},
 	"alerts":  {"node"},
 	"cmd":     {"node", "testnet", "alerts", "cmd"},
 }

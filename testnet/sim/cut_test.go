@@ -37,6 +37,33 @@ func TestASingleLinkIsCutForAMinute(t *testing.T) {
 	cutStory(t, time.Minute, func(c *sim.Cluster, lone, rest []*sim.Machine) { c.Cut(lone, rest[:1]) }, false)
 }
 
+// What the others added unheard, as far as it was extrapolated, is not taken back when the lease ends
+// without them: else the share clock stands still on the cut-off side, of all moments then, until its
+// own part has made up for it.
+func TestTheShareClockGoesOnWhenTheLeaseEnds(t *testing.T) {
+	limits := []crdt.Definition{limit("share", 100, "100")}
+	limits[0].Policy = crdt.Share
+	play(t, sim.Config{Seed: 8, Limits: limits}, func(t *testing.T, c *sim.Cluster) {
+		c.Net.Default(delay(5 * time.Millisecond))
+		whole(t, c, "a", "b", "c")
+		c.Run(5*time.Second, nil)
+		lone, rest := c.Machines[2:], c.Machines[:2]
+		c.Cut(lone, rest)
+		for range 200 {
+			c.Run(50*time.Millisecond, nil)
+			for _, m := range c.Machines {
+				part := 1.0 / 3
+				if m != lone[0] {
+					part = 2.0 / 3
+				}
+				if s := m.Node.Cluster().Policies["share"].Speed; s < part-0.02 {
+					t.Errorf("%v: %s runs at %.2f, though its side adds %.2f", c.Now(), m.Name, s, part)
+				}
+			}
+		}
+	})
+}
+
 // cutStory cuts the last of three machines off under load, heals, and lets it get whole.
 func cutStory(t *testing.T, lasts time.Duration, cut func(c *sim.Cluster, lone, rest []*sim.Machine), minority bool) {
 	limits := []crdt.Definition{limit("quorum", 100, "100"), limit("share", 100, "100")}
