@@ -13,7 +13,7 @@ import (
 type drillCmd struct {
 	Factor   float64  `default:"20" help:"By which windows, for, ages and scrapes are faster than shipped (default ${default})."`
 	RealTime bool     `xor:"pace" help:"With the rules as they are shipped: minutes for each fault."`
-	Only     []string `placeholder:"NAME,…" help:"Of the faults partition, flood, refill daemon, KV outage, crash; default: all."`
+	Only     []string `placeholder:"NAME,…" help:"Of the faults crash, flood, refill daemon, partition, KV outage; default: all."`
 }
 
 // Run runs until all is drilled or SIGINT or SIGTERM comes, and leaves nothing behind.

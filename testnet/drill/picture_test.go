@@ -44,11 +44,11 @@ func TestPictureOfAPartition(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.load.user(cutOff)
-	s.wait(t, 170*time.Second)
+	s.wait(t, 2*time.Minute)
 	if err := s.cut(true); err != nil {
 		t.Fatal(err)
 	}
-	s.wait(t, 75*time.Second)
+	s.wait(t, time.Minute)
 	shoot(t, chromium, "http://"+s.prometheus.Addr+"/consoles/openclaw.html?job=edge&minutes=5&bucket="+userLimit)
 }
 
