@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"regexp"
 	"strconv"
@@ -44,6 +45,9 @@ type Config struct {
 
 	Persist Persist
 
+	TrustedProxies []netip.Prefix // whose X-Forwarded-For tells /v1/check the client's address
+	LegacyHeaders  bool           // X-RateLimit-Limit, -Remaining and -Reset too; costs three header lines an answer
+
 	AdminTokenEnv string   // variable that holds the bearer token of /-/; "": loopback peers only
 	Inactive      []string // sections of the file that are accepted, but that no code acts on yet
 
@@ -71,7 +75,7 @@ func DefaultConfig() Config {
 		DataDir: "./openclaw-data", Limits: builtinLimits(),
 		Doubt: 600 * time.Millisecond, Lease: 3 * time.Second,
 		RoundRegion: 50 * time.Millisecond, RoundWAN: 200 * time.Millisecond, Tick: 5 * time.Millisecond,
-		Persist: defaultPersist(),
+		Persist: defaultPersist(), TrustedProxies: loopback(),
 	}
 }
 

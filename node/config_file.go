@@ -64,6 +64,8 @@ func parseConfig(path string, text []byte, modified time.Time) (Config, []string
 	c.Node = r.label(f.Node, c.Node, "node")
 	c.Region = r.label(f.Region, c.Region, "region")
 	c.AdminTokenEnv = f.Admin.TokenEnv.or("")
+	c.TrustedProxies = r.proxies(f.TrustedProxies, c.TrustedProxies)
+	c.LegacyHeaders = f.LegacyHeaders.or(false)
 	c.Limits = r.limits(f.Limits)
 	r.gossip(&f, &c)
 	r.persist(&f, &c)

@@ -17,10 +17,7 @@ const (
 	tightCapacity = 0.4                       // seconds of refill below which lawful traffic over regions may be refused
 )
 
-var (
-	limitName  = regexp.MustCompile(`^[a-z0-9_.-]{1,64}$`)
-	headerName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
-)
+var limitName = regexp.MustCompile(`^[a-z0-9_.-]{1,64}$`)
 
 func (r *reader) limits(list []limitSchema) []crdt.Definition {
 	if len(list) == 0 && len(r.problems) == 0 {
@@ -45,7 +42,7 @@ func (r *reader) limits(list []limitSchema) []crdt.Definition {
 
 func (r *reader) limit(l *limitSchema, path string) crdt.Definition {
 	d := crdt.Definition{Name: l.Name.value, Policy: l.OnPartition.value, TTL: l.TTL.value,
-		MaxBuckets: uint32(l.MaxBuckets.or(defaultMaxBuckets)), Key: r.key(l.Key, path+".key")}
+		MaxBuckets: uint32(l.MaxBuckets.or(defaultMaxBuckets)), Key: r.keySpec(l, path+".key")}
 	switch {
 	case !l.Name.set:
 		r.fail(l.position, "%s.name: missing; write name: per-user", path)
@@ -84,36 +81,4 @@ func (r *reader) allowance(capacity at[uint64], rate at[crdt.Rate], pos position
 		r.fail(rate.pos, "%s.refill_rate: %s fills the bucket in more than 50 years; write a higher rate or a lower capacity", path, rate.value)
 	}
 	return tokens, rate.value
-}
-
-// key is the canonical text of a key spec: "", "ip", "global", "header=NAME" or
-// "header=NAME,hash". Nodes compare definitions by it.
-func (r *reader) key(k *keySchema, path string) string {
-	if k == nil {
-		return ""
-	}
-	var specs []string
-	if k.Header.set {
-		if k.Header.good && !headerName.MatchString(k.Header.value) {
-			r.fail(k.Header.pos, "%s.header: %q; write the name of a request header, such as X-User-ID", path, k.Header.value)
-		}
-		specs = append(specs, "header="+k.Header.value)
-	}
-	if k.IP.value {
-		specs = append(specs, "ip")
-	}
-	if k.Global.value {
-		specs = append(specs, "global")
-	}
-	if len(specs) != 1 {
-		r.fail(k.position, "%s: write exactly one of {header: NAME}, {ip: true} and {global: true}", path)
-		return ""
-	}
-	if k.Hash.value && !k.Header.set {
-		r.fail(k.Hash.pos, "%s.hash: only a header is hashed; write {header: NAME, hash: true}", path)
-	}
-	if k.Hash.value {
-		return specs[0] + ",hash"
-	}
-	return specs[0]
 }

@@ -30,7 +30,9 @@ type fileSchema struct {
 		KV             *kvSchema         `yaml:"kv"`
 		Redis          *redisSchema      `yaml:"redis"`
 	} `yaml:"persist"`
-	Admin struct {
+	TrustedProxies []at[string] `yaml:"trusted_proxies"`
+	LegacyHeaders  at[bool]     `yaml:"legacy_headers"`
+	Admin          struct {
 		TokenEnv at[string] `yaml:"token_env"`
 	} `yaml:"admin"`
 	TLS *struct {
@@ -77,19 +79,11 @@ type limitSchema struct {
 	Name        at[string]        `yaml:"name"`
 	Capacity    at[uint64]        `yaml:"capacity"`
 	RefillRate  at[crdt.Rate]     `yaml:"refill_rate"`
-	Key         *keySchema        `yaml:"key"`
+	Key         keySchemas        `yaml:"key"`
 	OnPartition at[crdt.Policy]   `yaml:"on_partition"`
 	Backup      *backupSchema     `yaml:"backup"`
 	MaxBuckets  at[uint64]        `yaml:"max_buckets"`
 	TTL         at[time.Duration] `yaml:"ttl"`
-}
-
-type keySchema struct {
-	position
-	Header at[string] `yaml:"header"`
-	Hash   at[bool]   `yaml:"hash"`
-	IP     at[bool]   `yaml:"ip"`
-	Global at[bool]   `yaml:"global"`
 }
 
 type backupSchema struct {

@@ -136,6 +136,11 @@ func (r *reader) value(n ast.Node, v reflect.Value, path string) {
 		r.fields(n, v, path)
 	case reflect.Slice:
 		seq, ok := n.(*ast.SequenceNode)
+		if _, lone := v.Interface().(interface{ orOne() }); lone && !ok { // a list that may be written as its only item
+			v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+			r.value(n, v.Index(0), path)
+			return
+		}
 		if !ok {
 			r.fail(positionOf(n.GetToken()), "%s: not a list; write [a, b] or lines that begin with -", name(path))
 			return

@@ -38,7 +38,7 @@ func BenchmarkHTTPTakeShareOfBare(b *testing.B) {
 		for j := range servers {
 			which := (i + j) % len(servers) // who goes first alternates too
 			began := time.Now()
-			ask(b, servers[which], turn)
+			ask(b, servers[which], takeRequest, turn)
 			spent[which] = time.Since(began).Seconds()
 		}
 		for j := 1; j < len(servers); j++ {
@@ -79,7 +79,7 @@ func benchmarkHTTP(b *testing.B, addr string) {
 	conns := dial(b, addr)
 	b.ReportAllocs()
 	b.ResetTimer()
-	ask(b, conns, b.N/len(conns)+1)
+	ask(b, conns, takeRequest, b.N/len(conns)+1)
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "req/s")
 }
 
@@ -96,9 +96,11 @@ func dial(b *testing.B, addr string) []net.Conn {
 	return conns
 }
 
-// ask sends n takes over each connection, one after the other.
-func ask(b *testing.B, conns []net.Conn, n int) {
-	request := []byte("POST /v1/take/per-user/alice HTTP/1.1\r\nHost: bench\r\nContent-Length: 0\r\n\r\n")
+const takeRequest = "POST /v1/take/per-user/alice HTTP/1.1\r\nHost: bench\r\nContent-Length: 0\r\n\r\n"
+
+// ask sends a request n times over each connection, one after the other.
+func ask(b *testing.B, conns []net.Conn, text string, n int) {
+	request := []byte(text)
 	var done sync.WaitGroup
 	for _, conn := range conns {
 		done.Go(func() {

@@ -2,6 +2,7 @@ package node
 
 import (
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -15,6 +16,12 @@ import (
 //	RateLimit: "per-user";r=99;t=0              tokens left; seconds until the cost fits
 //	Retry-After: 1                              429 only; never earlier than t
 //
+// With legacy_headers in the config, the older three besides, for clients that know no others:
+//
+//	X-RateLimit-Limit: 100                      capacity
+//	X-RateLimit-Remaining: 99                   tokens left
+//	X-RateLimit-Reset: 1                        seconds until the bucket is full
+//
 // Names are set as written here, not as Go would spell them (Ratelimit): HTTP does not
 // care, people who read `curl -i` do.
 
@@ -24,11 +31,12 @@ type face struct {
 	item   string   // of the RateLimit field, up to the number of tokens left
 	limit  string   // of a take's body: from "limit" up to the key
 	terms  string   // of a take's body: capacity and refill rate, up to the value of retry_after_ms
+	legacy []string // the whole X-RateLimit-Limit field; nil: without those
 }
 
-func newFace(d crdt.Definition) face {
+func newFace(d crdt.Definition, legacy bool) face {
 	name := `"` + d.Name + `"` // no quote needs escaping: see limitName
-	return face{
+	f := face{
 		policy: []string{name + ";q=" + strconv.FormatInt(wholeTokens(d.Capacity), 10) +
 			";w=" + strconv.FormatInt(ceilSeconds(d.Rate.Time(d.Capacity)), 10)},
 		item:  name + ";r=",
@@ -36,6 +44,10 @@ func newFace(d crdt.Definition) face {
 		terms: `,"capacity":` + string(appendTokens(nil, d.Capacity)) +
 			`,"refill_rate":` + string(appendRate(nil, d.Rate)) + `,"retry_after_ms":`,
 	}
+	if legacy {
+		f.legacy = []string{strconv.FormatInt(wholeTokens(d.Capacity), 10)}
+	}
+	return f
 }
 
 // setRateLimit sets the fields for one decision.
@@ -43,15 +55,51 @@ func setRateLimit(h http.Header, d *Decision) {
 	f := &d.Limit.face
 	t := ceilSeconds(d.ResetAfter)
 	var room [96]byte
-	b := append(room[:0], f.item...)
-	b = strconv.AppendInt(b, wholeTokens(d.Level), 10)
-	b = append(b, ";t="...)
-	b = strconv.AppendInt(b, t, 10)
 	h["RateLimit-Policy"] = f.policy
-	h["RateLimit"] = []string{string(b)}
+	h["RateLimit"] = []string{string(appendItem(room[:0], d, t))}
 	if !d.Allowed {
 		h["Retry-After"] = []string{strconv.FormatInt(max(1, t, ceilSeconds(d.RetryAfter)), 10)}
 	}
+	if f.legacy != nil {
+		setLegacy(h, d, t)
+	}
+}
+
+// appendItem is one member of the RateLimit field.
+func appendItem(b []byte, d *Decision, t int64) []byte {
+	b = append(b, d.Limit.face.item...)
+	b = strconv.AppendInt(b, wholeTokens(d.Level), 10)
+	b = append(b, ";t="...)
+	return strconv.AppendInt(b, t, 10)
+}
+
+func setLegacy(h http.Header, d *Decision, t int64) {
+	full := max(t, ceilSeconds(d.Limit.Rate.Time(max(0, d.Limit.Capacity-d.Level))))
+	h["X-RateLimit-Limit"] = d.Limit.face.legacy
+	h["X-RateLimit-Remaining"] = []string{strconv.FormatInt(wholeTokens(d.Level), 10)}
+	h["X-RateLimit-Reset"] = []string{strconv.FormatInt(full, 10)}
+}
+
+// maxListed is how many limits the fields of a batch name.
+const maxListed = 8
+
+// setRateLimits sets the fields for a batch that asks a few limits about one request. In one
+// that asks a limit twice, of several keys, nothing would say which member is whose: it has none.
+func setRateLimits(h http.Header, ds []Decision) {
+	var policies, items []byte
+	for i := range ds {
+		d := &ds[i]
+		twice := slices.ContainsFunc(ds[:i], func(o Decision) bool { return o.Limit.Name == d.Limit.Name })
+		if twice || i == maxListed {
+			return
+		}
+		if i > 0 {
+			policies, items = append(policies, ", "...), append(items, ", "...)
+		}
+		policies = append(policies, d.Limit.face.policy[0]...)
+		items = appendItem(items, d, ceilSeconds(d.ResetAfter))
+	}
+	h["RateLimit-Policy"], h["RateLimit"] = []string{string(policies)}, []string{string(items)}
 }
 
 // wholeTokens is what a client can spend: whole, and never negative.

@@ -36,6 +36,7 @@ func (s *server) buildRoutes() {
 		handler         handler
 	}{
 		{"POST", "/v1/take/{limit}/{key}", s.take},
+		{"GET POST", "/v1/check/{limit}", s.check},
 		{"POST", "/v1/credit/{limit}/{key}", s.credit},
 		{"GET", "/v1/buckets/{limit}/{key}", s.bucket},
 		{"POST", "/-/forget/{node}", s.guarded(s.forget)},
@@ -50,7 +51,10 @@ func (s *server) buildRoutes() {
 		{"POST", "/-/failover", s.guarded(s.failover)},
 		{"POST", "/-/snapshot", s.guarded(s.snapshot)},
 	} {
-		methods := map[string]handler{it.method: it.handler}
+		methods := map[string]handler{}
+		for method := range strings.FieldsSeq(it.method) {
+			methods[method] = it.handler
+		}
 		if it.method == "GET" {
 			methods["HEAD"] = it.handler // net/http leaves the body out
 		}

@@ -81,6 +81,7 @@ func (s *server) takeAll(w http.ResponseWriter, r *http.Request, _ string) int {
 	}
 	h := w.Header()
 	h["Content-Type"] = jsonType
+	setRateLimits(h, decisions)
 	if status != http.StatusOK {
 		h["Retry-After"] = []string{strconv.FormatInt(wait, 10)}
 	}
@@ -162,6 +163,7 @@ func (s *server) bucket(w http.ResponseWriter, r *http.Request, rest string) int
 	for i, o := range b.Slots {
 		slots[i] = slotBody{o.Node, o.Writer, milli(o.Taken), milli(o.Credited)}
 	}
+	setRateLimit(w.Header(), &Decision{Allowed: true, Limit: b.Limit, Level: b.Level, ResetAfter: s.node.patience(b.Limit, crdt.Token-b.Level)})
 	return reply(w, http.StatusOK, struct {
 		Limit      string     `json:"limit"`
 		Key        string     `json:"key"`
@@ -232,9 +234,19 @@ func tokenCount(query, name string) (int64, error) {
 	if !given {
 		return 1, nil
 	}
-	n, err := strconv.ParseUint(list[0], 10, 63)
-	if err != nil || n == 0 || len(list) > 1 || crdt.Milli(n) > crdt.MaxCapacity/crdt.Token {
-		return 0, badRequest(fmt.Sprintf("%s must be one whole number from 1 to %d", name, crdt.MaxCapacity/crdt.Token))
+	n, err := parseTokens(strings.Join(list, ",")) // of several, none counts
+	if err != nil {
+		return 0, badRequest(name + err.Error())
+	}
+	return n, nil
+}
+
+var errTokens = fmt.Errorf(" must be one whole number from 1 to %d", crdt.MaxCapacity/crdt.Token)
+
+func parseTokens(text string) (int64, error) {
+	n, err := strconv.ParseUint(text, 10, 63)
+	if err != nil || n == 0 || n > uint64(crdt.MaxCapacity/crdt.Token) {
+		return 0, errTokens
 	}
 	return int64(n), nil
 }

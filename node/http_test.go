@@ -83,7 +83,7 @@ func TestTheHundredAndFirstTakeIsRefusedUntilItCouldSucceed(t *testing.T) {
 func TestRateLimitFieldsRoundUpAndNeverGoNegative(t *testing.T) {
 	limit := func(capacity crdt.Milli, rate string) *Limit {
 		d := crdt.Definition{Name: "x", Capacity: capacity, Rate: mustRate(t, rate)}
-		return &Limit{Definition: d, face: newFace(d)}
+		return &Limit{Definition: d, face: newFace(d, false)}
 	}
 	for _, c := range []struct {
 		d                    Decision

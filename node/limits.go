@@ -24,6 +24,7 @@ type Limit struct {
 	shown   *atomic.Int64   // the refill clock that its buckets live on
 	buckets *atomic.Int64   // how many this node holds
 	face    face
+	asks    keySpec // where /v1/check finds the key
 
 	offered crdt.Milli   // by refill on this node's reading, up to since
 	since   crdt.Instant // a reading of shown
@@ -46,7 +47,7 @@ func (n *Node) activate(set *crdt.Set) {
 	}
 	for i := range set.Limits {
 		terms := set.Limits[i]
-		l := &Limit{Definition: terms.Definition, hash: xxhash.Sum64String(terms.Name), terms: terms, shown: &n.refill.shown[terms.Policy], face: newFace(terms.Definition)}
+		l := &Limit{Definition: terms.Definition, hash: xxhash.Sum64String(terms.Name), terms: terms, shown: &n.refill.shown[terms.Policy], face: newFace(terms.Definition, n.cfg.LegacyHeaders), asks: parseKeySpec(terms.Key)}
 		if l.Backup != nil {
 			l.backup.Pieces = []crdt.Piece{{Rate: l.Backup.Rate}}
 		}
