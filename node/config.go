@@ -44,6 +44,9 @@ type Config struct {
 
 	Persist Persist
 
+	TLS   TLS
+	Envoy map[string][]EnvoyRule // by domain; a descriptor goes by the first that matches. nil: no section
+
 	AdminTokenEnv string   // variable that holds the bearer token of /-/; "": loopback peers only
 	Inactive      []string // sections of the file that are accepted, but that no code acts on yet
 

@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"time"
 
+	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
+
 	"github.com/openclaw/edge/crdt"
 )
 
@@ -24,15 +26,17 @@ type face struct {
 	item   string   // of the RateLimit field, up to the number of tokens left
 	limit  string   // of a take's body: from "limit" up to the key
 	terms  string   // of a take's body: capacity and refill rate, up to the value of retry_after_ms
+	envoy  *ratelimitv3.RateLimitResponse_RateLimit
 }
 
 func newFace(d crdt.Definition) face {
 	name := `"` + d.Name + `"` // no quote needs escaping: see limitName
+	capacity, window := wholeTokens(d.Capacity), ceilSeconds(d.Rate.Time(d.Capacity))
 	return face{
-		policy: []string{name + ";q=" + strconv.FormatInt(wholeTokens(d.Capacity), 10) +
-			";w=" + strconv.FormatInt(ceilSeconds(d.Rate.Time(d.Capacity)), 10)},
-		item:  name + ";r=",
-		limit: `,"limit":` + name + `,"key":`,
+		policy: []string{name + ";q=" + strconv.FormatInt(capacity, 10) + ";w=" + strconv.FormatInt(window, 10)},
+		envoy:  envoyLimit(d.Name, capacity, window),
+		item:   name + ";r=",
+		limit:  `,"limit":` + name + `,"key":`,
 		terms: `,"capacity":` + string(appendTokens(nil, d.Capacity)) +
 			`,"refill_rate":` + string(appendRate(nil, d.Rate)) + `,"retry_after_ms":`,
 	}
@@ -40,18 +44,24 @@ func newFace(d crdt.Definition) face {
 
 // setRateLimit sets the fields for one decision.
 func setRateLimit(h http.Header, d *Decision) {
-	f := &d.Limit.face
-	t := ceilSeconds(d.ResetAfter)
 	var room [96]byte
-	b := append(room[:0], f.item...)
+	h["RateLimit-Policy"] = d.Limit.face.policy
+	h["RateLimit"] = []string{string(appendRateLimit(room[:0], d))}
+	if !d.Allowed {
+		h["Retry-After"] = []string{strconv.FormatInt(retryAfter(d), 10)}
+	}
+}
+
+// appendRateLimit is the decision's item of the RateLimit field.
+func appendRateLimit(b []byte, d *Decision) []byte {
+	b = append(b, d.Limit.face.item...)
 	b = strconv.AppendInt(b, wholeTokens(d.Level), 10)
 	b = append(b, ";t="...)
-	b = strconv.AppendInt(b, t, 10)
-	h["RateLimit-Policy"] = f.policy
-	h["RateLimit"] = []string{string(b)}
-	if !d.Allowed {
-		h["Retry-After"] = []string{strconv.FormatInt(max(1, t, ceilSeconds(d.RetryAfter)), 10)}
-	}
+	return strconv.AppendInt(b, ceilSeconds(d.ResetAfter), 10)
+}
+
+func retryAfter(d *Decision) int64 {
+	return max(1, ceilSeconds(d.ResetAfter), ceilSeconds(d.RetryAfter))
 }
 
 // wholeTokens is what a client can spend: whole, and never negative.
