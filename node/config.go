@@ -48,6 +48,9 @@ type Config struct {
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For tells /v1/check the client's address
 	LegacyHeaders  bool           // X-RateLimit-Limit, -Remaining and -Reset too; costs three header lines an answer
 
+	TLS   TLS
+	Envoy map[string][]EnvoyRule // by domain; a descriptor goes by the first that matches. nil: no section
+
 	AdminTokenEnv string   // variable that holds the bearer token of /-/; "": loopback peers only
 	Inactive      []string // sections of the file that are accepted, but that no code acts on yet
 

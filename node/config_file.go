@@ -26,7 +26,10 @@ func ReadConfig(path string) (c Config, warnings []string, err error) {
 	if err != nil {
 		return c, nil, fmt.Errorf("config: %w", err)
 	}
-	return parseConfig(path, text, modified)
+	if c, warnings, err = parseConfig(path, text, modified); err == nil {
+		err = c.TLS.check(time.Now())
+	}
+	return c, warnings, err
 }
 
 func readFile(path string) (text []byte, modified time.Time, err error) {
@@ -69,6 +72,7 @@ func parseConfig(path string, text []byte, modified time.Time) (Config, []string
 	c.Limits = r.limits(f.Limits)
 	r.gossip(&f, &c)
 	r.persist(&f, &c)
+	r.tls(&f, &c)
 	r.inactive(&f, &c)
 	return c, r.warnings, r.err()
 }
@@ -124,7 +128,7 @@ func (r *reader) gossip(f *fileSchema, c *Config) {
 	}
 }
 
-// inactive checks the sections that nothing acts on yet, and notes those that are there.
+// inactive checks the sections that name limits, and notes those that nothing acts on yet.
 func (r *reader) inactive(f *fileSchema, c *Config) {
 	names := map[string]bool{}
 	for _, d := range c.Limits {
@@ -137,25 +141,9 @@ func (r *reader) inactive(f *fileSchema, c *Config) {
 			r.fail(a.pos, "%s: no limit is named %q; write the name of one under limits", path, a.value)
 		}
 	}
-	if f.TLS != nil {
-		c.Inactive = append(c.Inactive, "tls")
-	}
 	if f.Ratings != nil {
 		refer(f.Ratings.Limit, f.Ratings.position, "ratings.limit")
 		c.Inactive = append(c.Inactive, "ratings")
 	}
-	if f.Envoy != nil {
-		for domain, rules := range f.Envoy.Domains {
-			for i, rule := range rules {
-				path := fmt.Sprintf("envoy.domains.%s[%d]", domain, i)
-				refer(rule.Limit, rule.position, path+".limit")
-				for j, m := range rule.Match {
-					if !m.Key.set {
-						r.fail(m.position, "%s.match[%d].key: missing; write the key of a descriptor entry", path, j)
-					}
-				}
-			}
-		}
-		c.Inactive = append(c.Inactive, "envoy")
-	}
+	r.envoy(f, c, refer)
 }

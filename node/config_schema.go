@@ -35,18 +35,12 @@ type fileSchema struct {
 	Admin          struct {
 		TokenEnv at[string] `yaml:"token_env"`
 	} `yaml:"admin"`
-	TLS *struct {
-		Cert     at[string] `yaml:"cert"`
-		Key      at[string] `yaml:"key"`
-		ClientCA at[string] `yaml:"client_ca"`
-	} `yaml:"tls"`
+	TLS     *tlsSchema `yaml:"tls"`
 	Ratings *struct {
 		position
 		Limit at[string] `yaml:"limit"`
 	} `yaml:"ratings"`
-	Envoy *struct {
-		Domains map[string][]envoyRule `yaml:"domains"`
-	} `yaml:"envoy"`
+	Envoy *envoySchema `yaml:"envoy"`
 }
 
 type kvSchema struct {
@@ -62,16 +56,6 @@ type redisSchema struct {
 	position
 	URL     at[string] `yaml:"url"`
 	Cluster at[bool]   `yaml:"cluster"`
-}
-
-type envoyRule struct {
-	position
-	Match []struct {
-		position
-		Key   at[string] `yaml:"key"`
-		Value at[string] `yaml:"value"`
-	} `yaml:"match"`
-	Limit at[string] `yaml:"limit"`
 }
 
 type limitSchema struct {

@@ -84,7 +84,10 @@ admin: {token_env: OPENCLAW_ADMIN_TOKEN}
 tls: {cert: a, key: b, client_ca: c}
 ratings: {limit: per-user}
 envoy:
-  domains: {edge: [{match: [{key: user}], limit: per-user}]}
+  domains:
+    edge:
+      - {match: [{key: route, value: /login}, {key: user}], limit: per-user, shadow: true}
+      - {match: [{key: user}], limit: per-user}
 `
 
 func TestTheWholeSchemaIsRead(t *testing.T) {
@@ -98,7 +101,13 @@ func TestTheWholeSchemaIsRead(t *testing.T) {
 	want.File, want.LimitsVersion, want.Node, want.Region = "edge.yaml", 7, "edge-1", "eu-west"
 	want.Join, want.GossipKeys = []string{"edge-2.example:7946"}, [][]byte{[]byte("0123456789abcdef")}
 	want.AdminTokenEnv = "OPENCLAW_ADMIN_TOKEN"
-	want.Inactive = []string{"tls", "ratings", "envoy"}
+	want.Inactive = []string{"ratings"}
+	want.TLS = TLS{Cert: "a", Key: "b", ClientCA: "c", where: map[string]string{
+		"a": "edge.yaml:27:13: tls.cert", "b": "edge.yaml:27:21: tls.key", "c": "edge.yaml:27:35: tls.client_ca"}}
+	want.Envoy = map[string][]EnvoyRule{"edge": {
+		{Match: []EnvoyEntry{{"route", "/login"}, {"user", ""}}, Limit: "per-user", Shadow: true},
+		{Match: []EnvoyEntry{{"user", ""}}, Limit: "per-user"},
+	}}
 	want.Persist = Persist{
 		SnapshotEvery: 10 * time.Second, ReconcileEvery: 5 * time.Minute,
 		Backend: BackendCloudflare, AccountID: "1", NamespaceID: "2", TokenEnv: "CF_API_TOKEN", BaseURL: "https://api.cloudflare.com/client/v4",

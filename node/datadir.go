@@ -13,7 +13,7 @@ import (
 // listens.
 type Addresses struct {
 	HTTP    string `json:"http"`
-	GRPC    string `json:"grpc"` // "" until gRPC is active
+	GRPC    string `json:"grpc"` // "": off
 	Metrics string `json:"metrics"`
 	Gossip  string `json:"gossip"`
 }

@@ -1,7 +1,7 @@
 // Package node is one node of OpenClaw Edge: it holds the buckets of crdt, replicates them
-// over gossip, keeps them in stores, moves the refill clock, and answers HTTP.
+// over gossip, keeps them in stores, moves the refill clock, and answers HTTP and gRPC.
 //
-//	HTTP (http_*.go)                             peers
+//	HTTP (http_*.go), gRPC (grpc*.go)            peers
 //	  │ Take, Credit, Look                         ▲ frames
 //	  ▼                                            ▼
 //	Node ─▶ table: 64 shards ◀─ drain, join ─▶ replica ◀─▶ gossip

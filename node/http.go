@@ -23,6 +23,8 @@ type server struct {
 	log     *slog.Logger
 	metrics *metrics
 	reload  *reloader
+	certs   *certificates // nil: plain text
+	envoy   *envoy
 	admin   adminGate
 	exact   map[string]*route // by path
 	prefix  []*route          // by the path up to the first brace; takes first
@@ -52,17 +54,24 @@ func newServer(n *Node) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &server{node: n, log: n.log, metrics: m, reload: reload, admin: gate}
+	certs, err := newCertificates(n.cfg.TLS, n.log, m.registry)
+	if err != nil {
+		return nil, err
+	}
+	s := &server{node: n, log: n.log, metrics: m, reload: reload, certs: certs, envoy: newEnvoy(n, m.registry), admin: gate}
+	reload.certs, reload.envoy = certs, s.envoy
 	s.buildRoutes()
 	return s, nil
 }
 
-// serve binds the HTTP and metrics listeners, writes addresses.json, watches the file, and
+// serve binds the HTTP, gRPC and metrics listeners, writes addresses.json, watches the file, and
 // returns when ctx is done and all of that has stopped, or when a listener failed.
 //
 //	goroutine        owns                  leaves
 //	api, metrics     a listener each       on Shutdown, at most stopTimeout after ctx
 //	stop             the two shutdowns     when they are done
+//	grpc             a listener            on GracefulStop, at most grpcStopAfter after ctx
+//	grpc watch       health, that stop     when it is done
 //	watch            the file, SIGHUP      with ctx
 //	watchdog         systemd's timer       with ctx; absent without systemd
 func (n *Node) serve(ctx context.Context) error {
@@ -83,7 +92,7 @@ func (n *Node) serve(ctx context.Context) error {
 	return g.Wait()
 }
 
-// listen binds both listeners, and starts what serves and stops them.
+// listen binds the listeners, and starts what serves and stops them.
 func (s *server) listen(ctx context.Context, g *errgroup.Group) error {
 	cfg := &s.node.cfg
 	api, err := net.Listen("tcp", cfg.HTTP)
@@ -98,15 +107,23 @@ func (s *server) listen(ctx context.Context, g *errgroup.Group) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("metrics: %w; another port is given by --metrics-port (0: any free one)", err), api.Close())
 	}
-	bound := Addresses{HTTP: api.Addr().String(), Metrics: metrics.Addr().String(), Gossip: s.node.gossipAddr()}
-	forget, err := writeAddresses(cfg.DataDir, bound)
+	grpc, err := s.listenGRPC()
 	if err != nil {
 		return errors.Join(err, api.Close(), metrics.Close())
+	}
+	bound := Addresses{HTTP: api.Addr().String(), GRPC: grpc.addr(), Metrics: metrics.Addr().String(), Gossip: s.node.gossipAddr()}
+	forget, err := writeAddresses(cfg.DataDir, bound)
+	if err != nil {
+		return errors.Join(err, api.Close(), metrics.Close(), grpc.close())
+	}
+	if grpc != nil {
+		g.Go(grpc.serve)
+		g.Go(func() error { grpc.watch(ctx); return nil })
 	}
 	servers := []*http.Server{s.httpServer(s), s.httpServer(s.metrics.handler())}
 	for i, l := range []net.Listener{api, metrics} {
 		g.Go(func() error {
-			if err := servers[i].Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			if err := s.certs.serve(servers[i], l); !errors.Is(err, http.ErrServerClosed) {
 				return fmt.Errorf("http: %w", err)
 			}
 			return nil
@@ -122,7 +139,7 @@ func (s *server) listen(ctx context.Context, g *errgroup.Group) error {
 		return nil
 	})
 	g.Go(func() error { return watchdog(ctx, func() { s.node.Ready() }) })
-	s.log.Info("listening", "http", bound.HTTP, "metrics", bound.Metrics, "gossip", bound.Gossip)
+	s.log.Info("listening", "http", bound.HTTP, "grpc", bound.GRPC, "metrics", bound.Metrics, "gossip", bound.Gossip)
 	if cfg.Started != nil {
 		cfg.Started(bound)
 	}

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"time"
 
+	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
+
 	"github.com/openclaw/edge/crdt"
 )
 
@@ -32,49 +34,54 @@ type face struct {
 	limit  string   // of a take's body: from "limit" up to the key
 	terms  string   // of a take's body: capacity and refill rate, up to the value of retry_after_ms
 	legacy []string // the whole X-RateLimit-Limit field; nil: without those
+	envoy  *ratelimitv3.RateLimitResponse_RateLimit
 }
 
 func newFace(d crdt.Definition, legacy bool) face {
 	name := `"` + d.Name + `"` // no quote needs escaping: see limitName
+	capacity, window := wholeTokens(d.Capacity), ceilSeconds(d.Rate.Time(d.Capacity))
 	f := face{
-		policy: []string{name + ";q=" + strconv.FormatInt(wholeTokens(d.Capacity), 10) +
-			";w=" + strconv.FormatInt(ceilSeconds(d.Rate.Time(d.Capacity)), 10)},
-		item:  name + ";r=",
-		limit: `,"limit":` + name + `,"key":`,
+		policy: []string{name + ";q=" + strconv.FormatInt(capacity, 10) + ";w=" + strconv.FormatInt(window, 10)},
+		envoy:  envoyLimit(d.Name, capacity, window),
+		item:   name + ";r=",
+		limit:  `,"limit":` + name + `,"key":`,
 		terms: `,"capacity":` + string(appendTokens(nil, d.Capacity)) +
 			`,"refill_rate":` + string(appendRate(nil, d.Rate)) + `,"retry_after_ms":`,
 	}
 	if legacy {
-		f.legacy = []string{strconv.FormatInt(wholeTokens(d.Capacity), 10)}
+		f.legacy = []string{strconv.FormatInt(capacity, 10)}
 	}
 	return f
 }
 
 // setRateLimit sets the fields for one decision.
 func setRateLimit(h http.Header, d *Decision) {
-	f := &d.Limit.face
-	t := ceilSeconds(d.ResetAfter)
 	var room [96]byte
+	f := &d.Limit.face
 	h["RateLimit-Policy"] = f.policy
-	h["RateLimit"] = []string{string(appendItem(room[:0], d, t))}
+	h["RateLimit"] = []string{string(appendRateLimit(room[:0], d))}
 	if !d.Allowed {
-		h["Retry-After"] = []string{strconv.FormatInt(max(1, t, ceilSeconds(d.RetryAfter)), 10)}
+		h["Retry-After"] = []string{strconv.FormatInt(retryAfter(d), 10)}
 	}
 	if f.legacy != nil {
-		setLegacy(h, d, t)
+		setLegacy(h, d)
 	}
 }
 
-// appendItem is one member of the RateLimit field.
-func appendItem(b []byte, d *Decision, t int64) []byte {
+// appendRateLimit is the decision's member of the RateLimit field.
+func appendRateLimit(b []byte, d *Decision) []byte {
 	b = append(b, d.Limit.face.item...)
 	b = strconv.AppendInt(b, wholeTokens(d.Level), 10)
 	b = append(b, ";t="...)
-	return strconv.AppendInt(b, t, 10)
+	return strconv.AppendInt(b, ceilSeconds(d.ResetAfter), 10)
 }
 
-func setLegacy(h http.Header, d *Decision, t int64) {
-	full := max(t, ceilSeconds(d.Limit.Rate.Time(max(0, d.Limit.Capacity-d.Level))))
+func retryAfter(d *Decision) int64 {
+	return max(1, ceilSeconds(d.ResetAfter), ceilSeconds(d.RetryAfter))
+}
+
+func setLegacy(h http.Header, d *Decision) {
+	full := max(ceilSeconds(d.ResetAfter), ceilSeconds(d.Limit.Rate.Time(max(0, d.Limit.Capacity-d.Level))))
 	h["X-RateLimit-Limit"] = d.Limit.face.legacy
 	h["X-RateLimit-Remaining"] = []string{strconv.FormatInt(wholeTokens(d.Level), 10)}
 	h["X-RateLimit-Reset"] = []string{strconv.FormatInt(full, 10)}
@@ -96,8 +103,7 @@ func setRateLimits(h http.Header, ds []Decision) {
 		if i > 0 {
 			policies, items = append(policies, ", "...), append(items, ", "...)
 		}
-		policies = append(policies, d.Limit.face.policy[0]...)
-		items = appendItem(items, d, ceilSeconds(d.ResetAfter))
+		policies, items = append(policies, d.Limit.face.policy[0]...), appendRateLimit(items, d)
 	}
 	h["RateLimit-Policy"], h["RateLimit"] = []string{string(policies)}, []string{string(items)}
 }

@@ -12,7 +12,7 @@ import (
 // running is a node that serves, on free ports of loopback, until the test ends.
 type running struct {
 	*Node
-	http, metrics string
+	http, metrics, grpc string
 }
 
 func testConfig(t testing.TB) Config {
@@ -45,7 +45,7 @@ func startNode(t testing.TB, c Config) running {
 	select {
 	case a := <-bound:
 		eventually(t, "ready", func() bool { ok, _ := n.Ready(); return ok })
-		return running{n, a.HTTP, a.Metrics}
+		return running{n, a.HTTP, a.Metrics, a.GRPC}
 	case err := <-done:
 		done <- err
 		t.Fatalf("Run ended early: %v", err)

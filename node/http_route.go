@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -22,6 +23,7 @@ type route struct {
 	methods map[string]handler
 	allow   string
 	counts  map[string]*methodCounts
+	took    classes
 }
 
 // methodCounts are the two counters of a busy route, resolved once: a look-up by three
@@ -80,6 +82,7 @@ func (s *server) newRoute(pattern string, methods map[string]handler) *route {
 }
 
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	began := time.Now()
 	path := r.URL.RawPath
 	if path == "" {
 		path = r.URL.Path
@@ -96,6 +99,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		status = problem(w, http.StatusMethodNotAllowed, at.pattern+" answers to "+at.allow+" only")
 	}
 	s.count(at, r.Method, status)
+	at.took.observe(s.metrics.took, at.pattern, status, time.Since(began))
 }
 
 func (s *server) find(path string) (at *route, rest string) {

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -20,6 +21,8 @@ import (
 type metrics struct {
 	registry *prometheus.Registry
 	http     *prometheus.CounterVec
+	took     *prometheus.HistogramVec // of HTTP calls
+	grpc     *grpcLatency
 	reloaded prometheus.Gauge
 	errors   *log.Logger
 }
@@ -34,6 +37,8 @@ func newMetrics(n *Node) *metrics {
 	m := &metrics{
 		errors:   slog.NewLogLogger(n.log.Handler(), slog.LevelWarn),
 		registry: prometheus.NewRegistry(),
+		took:     newHTTPLatency(),
+		grpc:     newGRPCLatency(ratelimitv3.RateLimitService_ShouldRateLimit_FullMethodName[1:]),
 		http: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "openclaw_http_requests_total",
 			Help: "Requests answered, by status, route of the API and method.",
@@ -52,7 +57,7 @@ func newMetrics(n *Node) *metrics {
 		},
 	})
 	build.Set(1)
-	m.registry.MustRegister(m.http, m.reloaded, build, n.stores.operations, n.stores.took, statsCollector{n.Stats},
+	m.registry.MustRegister(m.http, m.took, m.grpc.vec, m.reloaded, build, n.stores.operations, n.stores.took, statsCollector{n.Stats},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

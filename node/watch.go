@@ -19,10 +19,12 @@ import (
 
 // reloader reads the configuration file again: on SIGHUP, on POST /-/reload, and when its
 // content changes. A bad file leaves the limits in force, is logged and sets the metric to 0.
-// Limits and gossip keys are reloaded; other changes need a restart, and are logged as such.
+// Limits, gossip keys and Envoy's rules are reloaded; other changes need a restart, and are logged as such.
 type reloader struct {
-	node *Node
-	ok   prometheus.Gauge
+	node  *Node
+	ok    prometheus.Gauge
+	certs *certificates // nil: none; read again together with the file
+	envoy *envoy        // told the file's rules; nil: nobody
 
 	mu   sync.Mutex // one reload at a time
 	text []byte     // as last read, good or bad: editors and config maps raise many events for one change
@@ -65,6 +67,7 @@ func (r *reloader) read() (Config, error) {
 func (r *reloader) now(cause string) (version uint64, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.certs.reload(cause)
 	if r.node.cfg.File == "" {
 		return 0, errNoFile
 	}
@@ -82,6 +85,9 @@ func (r *reloader) now(cause string) (version uint64, err error) {
 		r.node.log.Error("config: not reloaded; the limits in force stay", "cause", cause, "err", err)
 		return 0, err
 	}
+	if r.envoy != nil {
+		r.envoy.replace(c.Envoy)
+	}
 	r.ok.Set(1)
 	r.node.log.Info("config: reloaded", "cause", cause, "file", c.File, "version", c.LimitsVersion, "limits", len(c.Limits))
 	if rotate {
@@ -95,6 +101,7 @@ func (r *reloader) now(cause string) (version uint64, err error) {
 
 // changed reloads if the content is not what was last read.
 func (r *reloader) changed() {
+	r.certs.changed()
 	if r.node.cfg.File == "" {
 		return
 	}
@@ -109,7 +116,7 @@ func (r *reloader) changed() {
 
 func sameButLimits(a, b Config) bool {
 	for _, c := range []*Config{&a, &b} {
-		c.Limits, c.LimitsVersion = nil, 0
+		c.Limits, c.LimitsVersion, c.Envoy, c.TLS.where = nil, 0, nil, nil
 	}
 	return reflect.DeepEqual(a, b)
 }
@@ -121,8 +128,12 @@ func (r *reloader) watcher() func(context.Context) error {
 	signal.Notify(hangup, syscall.SIGHUP)
 	var events chan fsnotify.Event
 	closeDir := func() error { return nil }
+	dirs := r.certs.dirs()
 	if r.node.cfg.File != "" {
-		if w, err := watchDir(r.node.cfg.File); err == nil {
+		dirs = append(dirs, filepath.Dir(r.node.cfg.File))
+	}
+	if len(dirs) > 0 {
+		if w, err := watchDirs(dirs...); err == nil {
 			events, closeDir = w.Events, w.Close
 		} else {
 			r.node.log.Warn("config: file changes go unnoticed; SIGHUP and POST /-/reload still work", "err", err)
@@ -158,16 +169,18 @@ func (r *reloader) watch(ctx context.Context, hangup <-chan os.Signal, events <-
 	}
 }
 
-// watchDir watches the file's directory: editors and config maps replace the file, and a
+// watchDirs watches the directories of files: editors and config maps replace the file, and a
 // watch on the old one would see nothing more.
-func watchDir(file string) (*fsnotify.Watcher, error) {
+func watchDirs(dirs ...string) (*fsnotify.Watcher, error) {
 	w, err := fsnotify.NewBufferedWatcher(64)
 	if err != nil {
 		return nil, err
 	}
-	if err := w.Add(filepath.Dir(file)); err != nil {
-		w.Close()
-		return nil, err
+	for _, dir := range dirs {
+		if err := w.Add(dir); err != nil {
+			w.Close()
+			return nil, err
+		}
 	}
 	return w, nil
 }

@@ -18,7 +18,7 @@ type flags struct {
 	Node        string   `placeholder:"NAME" help:"Stable name of this node, unique in the cluster (default: the host's)."`
 	Region      string   `placeholder:"NAME" help:"Region that it runs in."`
 	HTTP        string   `name:"http" default:"${http}" help:"Address of the API (default ${default})."`
-	GRPC        string   `name:"grpc" default:"${grpc}" help:"Address of gRPC; not active yet."`
+	GRPC        string   `name:"grpc" default:"${grpc}" help:"Address of gRPC, for Envoy (default ${default})."`
 	MetricsPort int      `default:"${metrics}" help:"Port of /metrics, on the host of --http (default ${default})."`
 	Gossip      string   `default:"${gossip}" help:"Address of gossip, UDP and TCP (default ${default})."`
 	Advertise   string   `placeholder:"HOST:PORT" help:"Where peers reach us, if not at --gossip."`

@@ -40,7 +40,7 @@ func TestTheLineThatItPrintsWorks(t *testing.T) {
 	data := t.TempDir()
 	// Under the name that TestMain knows, this test's binary is the command.
 	cmd := exec.CommandContext(ctx, self)
-	cmd.Args = []string{"openclaw-edge", "--node=edge-1", "--http=127.0.0.1:0", "--metrics-port=0", "--gossip=127.0.0.1:0",
+	cmd.Args = []string{"openclaw-edge", "--node=edge-1", "--http=127.0.0.1:0", "--grpc=127.0.0.1:0", "--metrics-port=0", "--gossip=127.0.0.1:0",
 		"--data-dir=" + data, "--log-file=" + data + "/log"}
 	cmd.Env = []string{} // no OPENCLAW_… of the developer's
 	cmd.Stderr = os.Stderr

@@ -54,9 +54,6 @@ func (f *flags) config() (node.Config, []string, error) {
 	if len(f.Join) > 0 {
 		c.Join = f.Join
 	}
-	if c.GRPC != f.GRPC {
-		c.Inactive = append(c.Inactive, "grpc")
-	}
 	c.HTTP, c.GRPC, c.Gossip, c.Advertise = f.HTTP, f.GRPC, f.Gossip, f.Advertise
 	c.MetricsPort, c.DataDir = f.MetricsPort, f.DataDir
 	return c, warnings, c.Check()

@@ -98,7 +98,7 @@ func newReader(t *testing.T) *reader {
 		"PATH=" + r.dir + ":" + os.Getenv("PATH"), "HOME=" + r.dir, "LC_ALL=C", "OPENCLAW_NODE=laptop",
 		// The defaults' place is taken by what is free here; flags come before these.
 		"OPENCLAW_HTTP=127.0.0.1:" + r.ports["8080"], "OPENCLAW_GOSSIP=127.0.0.1:" + r.ports["7946"],
-		"OPENCLAW_METRICS_PORT=" + r.ports["9100"],
+		"OPENCLAW_METRICS_PORT=" + r.ports["9100"], "OPENCLAW_GRPC=127.0.0.1:0",
 	}
 	return r
 }

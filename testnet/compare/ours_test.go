@@ -23,7 +23,7 @@ func ours(tb testing.TB, r rules, keys []string) take {
 	}
 	cfg := node.DefaultConfig()
 	cfg.Node, cfg.DataDir = "edge-1", ""
-	cfg.HTTP, cfg.Gossip, cfg.MetricsPort = "127.0.0.1:0", "127.0.0.1:0", 0
+	cfg.HTTP, cfg.GRPC, cfg.Gossip, cfg.MetricsPort = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0", 0
 	cfg.Logger = slog.New(slog.DiscardHandler)
 	cfg.Limits = []crdt.Definition{{
 		Name: "bench", Capacity: crdt.Milli(r.capacity) * crdt.Token, Rate: rate, MaxBuckets: 2_000_000,

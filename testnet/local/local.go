@@ -155,6 +155,7 @@ func (t *Testnet) tune(c *node.Config) error {
 		c.Tick = virtualTick
 	} else {
 		c.HTTP, c.MetricsPort = t.ports(c.Node)
+		c.GRPC = "127.0.0.1:0"
 		c.Started = func(a node.Addresses) {
 			t.mu.Lock()
 			defer t.mu.Unlock()

@@ -115,7 +115,7 @@ func TestMistakesThatAStartCanSee(t *testing.T) {
 			if err := os.WriteFile(config, []byte(c.config), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			runs := [][]string{{"--config", config, "--data-dir", c.dir, "--http", "127.0.0.1:0", "--gossip", "127.0.0.1:0", "--metrics-port", "0"}}
+			runs := [][]string{{"--config", config, "--data-dir", c.dir, "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--gossip", "127.0.0.1:0", "--metrics-port", "0"}}
 			if c.dir != file {
 				runs = append(runs, []string{"check", config})
 			}
