@@ -44,6 +44,8 @@ type Config struct {
 
 	Persist Persist
 
+	RatingsLimit string // the limit that votes take from; it need not be in force until somebody rates
+
 	AdminTokenEnv string   // variable that holds the bearer token of /-/; "": loopback peers only
 	Inactive      []string // sections of the file that are accepted, but that no code acts on yet
 
@@ -71,7 +73,7 @@ func DefaultConfig() Config {
 		DataDir: "./openclaw-data", Limits: builtinLimits(),
 		Doubt: 600 * time.Millisecond, Lease: 3 * time.Second,
 		RoundRegion: 50 * time.Millisecond, RoundWAN: 200 * time.Millisecond, Tick: 5 * time.Millisecond,
-		Persist: defaultPersist(),
+		Persist: defaultPersist(), RatingsLimit: "per-user",
 	}
 }
 

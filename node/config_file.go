@@ -122,7 +122,7 @@ func (r *reader) gossip(f *fileSchema, c *Config) {
 	}
 }
 
-// inactive checks the sections that nothing acts on yet, and notes those that are there.
+// inactive checks the sections that name limits, and notes those that nothing acts on yet.
 func (r *reader) inactive(f *fileSchema, c *Config) {
 	names := map[string]bool{}
 	for _, d := range c.Limits {
@@ -140,7 +140,7 @@ func (r *reader) inactive(f *fileSchema, c *Config) {
 	}
 	if f.Ratings != nil {
 		refer(f.Ratings.Limit, f.Ratings.position, "ratings.limit")
-		c.Inactive = append(c.Inactive, "ratings")
+		c.RatingsLimit = f.Ratings.Limit.or(c.RatingsLimit)
 	}
 	if f.Envoy != nil {
 		for domain, rules := range f.Envoy.Domains {

@@ -98,7 +98,7 @@ func TestTheWholeSchemaIsRead(t *testing.T) {
 	want.File, want.LimitsVersion, want.Node, want.Region = "edge.yaml", 7, "edge-1", "eu-west"
 	want.Join, want.GossipKeys = []string{"edge-2.example:7946"}, [][]byte{[]byte("0123456789abcdef")}
 	want.AdminTokenEnv = "OPENCLAW_ADMIN_TOKEN"
-	want.Inactive = []string{"tls", "ratings", "envoy"}
+	want.Inactive = []string{"tls", "envoy"}
 	want.Persist = Persist{
 		SnapshotEvery: 10 * time.Second, ReconcileEvery: 5 * time.Minute,
 		Backend: BackendCloudflare, AccountID: "1", NamespaceID: "2", TokenEnv: "CF_API_TOKEN", BaseURL: "https://api.cloudflare.com/client/v4",
