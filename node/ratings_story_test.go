@@ -169,10 +169,11 @@ func TestVotesOfBothSidesOfACutAreCountedOnce(t *testing.T) {
 		}
 		p.settled(20*time.Second, ms...)
 		p.send(Ballot{Subject: "latte", Vote: 1, Rater: "rater-0"}, ms[1])
-		p.settled(5*time.Second, ms...)
+		p.settled(20*time.Second, ms...)
 		for _, m := range ms {
 			m.stop()
 		}
+		time.Sleep(15 * time.Second) // memberlist's last probes
 	})
 }
 

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/openclaw/edge/crdt"
 )
 
 // ratingNode is a node whose bucket never runs dry.
@@ -142,6 +144,26 @@ func TestRatingsHaveBounds(t *testing.T) {
 	}
 }
 
+// What peers admitted while a cut hid it from this node is kept up to a quarter beyond the
+// bounds, and no further.
+func TestRatingsOfPeersHaveBounds(t *testing.T) {
+	a, b := ratingNode(t), ratingNode(t)
+	b.ratings.bounds = ratingBounds{subjects: 4, votes: 8, raters: 4}
+	for i := range 6 {
+		for subject := range 7 {
+			a.vote(t, fmt.Sprint("subject-", subject), fmt.Sprint("rater-", i), 1)
+		}
+	}
+	exchange(t, &replica{n: a}, &replica{n: b}, 1200)
+	most := int64(0)
+	for _, r := range b.TopRatings(10, "") {
+		most = max(most, r.Up)
+	}
+	if s, v := b.ratings.subjects.Load(), b.ratings.votes.Load(); s != 5 || v != 10 || most > 5 || b.ratings.counts.unkept.Load() != 32 {
+		t.Errorf("%d subjects, %d votes, %d of one, %d not kept", s, v, most, b.ratings.counts.unkept.Load())
+	}
+}
+
 // Votes by thousands go from node to node in frames, page by page, and end in the same state;
 // what one of them makes of its pages is its own affair.
 func TestManyVotesTravelInPages(t *testing.T) {
@@ -173,6 +195,11 @@ func TestManyVotesTravelInPages(t *testing.T) {
 	if most > 30 { // ten votes change ten pages of three quarters of a kilobyte at most
 		t.Errorf("%d frames for ten votes", most)
 	}
+	x, _ := a.Look("bench", "payer")
+	y, _ := b.Look("bench", "payer")
+	if len(y.Slots) != 2 || y.Level != x.Level-3000*crdt.Token { // b has paid for its own as well
+		t.Errorf("of the tokens paid for votes %+v are known here, %+v there", x, y)
+	}
 	sums := func(p *replica) []uint64 {
 		p.n.refill.local.Add(int64(time.Hour))
 		s := make([]uint64, 1024)
@@ -183,28 +210,28 @@ func TestManyVotesTravelInPages(t *testing.T) {
 	}
 	exchange(t, to, from, 1200)
 	exchange(t, from, to, 1200)
-	x, y := sums(from), sums(to)
+	ours, theirs := sums(from), sums(to)
 	zero := 0
-	for i := range x {
-		if x[i] != y[i] {
+	for i := range ours {
+		if ours[i] != theirs[i] {
 			t.Fatalf("range %d differs after everything was exchanged", i)
 		}
-		if x[i] == 0 {
+		if ours[i] == 0 {
 			zero++
 		}
 	}
-	if zero == len(x) {
+	if zero == len(ours) {
 		t.Fatal("nothing was audited")
 	}
 	b.ratings.early(t)
 	a.vote(t, "latte", "late", 1)
-	if x, y = sums(from), sums(to); slices.Equal(x, y) {
+	if ours, theirs = sums(from), sums(to); slices.Equal(ours, theirs) {
 		t.Fatal("the audit does not see that a vote is missing")
 	}
 	var mended []uint32
-	for i := range x {
-		if x[i] != y[i] {
-			ids, err := from.AuditRange(from.AuditPoint(nil), i, len(x), nil)
+	for i := range ours {
+		if ours[i] != theirs[i] {
+			ids, err := from.AuditRange(from.AuditPoint(nil), i, len(ours), nil)
 			if err != nil {
 				t.Fatal(err)
 			}
