@@ -1,5 +1,5 @@
 // Package alerts watches clusters of OpenClaw Edge: rules for Prometheus and their tests, routing
-// for Alertmanager, a runbook, a dashboard. The Go code is their tests.
+// for Alertmanager, a runbook, a dashboard. The Go code is their tests, and lends them to the drill.
 //
 //	nodes :9100 ──┐           rules/          rules fire               alertmanager/
 //	              ├─▶ Prometheus ──────────────────────▶ Alertmanager ─┬─▶ Slack, PagerDuty, e-mail
@@ -19,3 +19,13 @@ import "embed"
 //
 //go:embed rules/*.yml
 var Rules embed.FS
+
+// Routing is the configuration of Alertmanager; its receivers are examples.
+//
+//go:embed alertmanager/alertmanager.yml
+var Routing []byte
+
+// Console is the picture of a cluster, as a console template of Prometheus.
+//
+//go:embed consoles/openclaw.html
+var Console []byte

@@ -1,7 +1,6 @@
 package alerts
 
 import (
-	"bufio"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -9,15 +8,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/openclaw/edge/testnet/process"
+	"github.com/openclaw/edge/testnet/program"
 )
 
 func TestMain(m *testing.M) {
@@ -27,49 +24,19 @@ func TestMain(m *testing.M) {
 }
 
 // listening starts a program that logs where it listens, and ends it with the test.
-func listening(t *testing.T, cmd *exec.Cmd) (addr string) {
+func listening(t *testing.T, path string, args ...string) (addr string) {
 	t.Helper()
-	out, err := cmd.StderrPipe()
+	p, err := program.Start(path, args...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	var mu sync.Mutex
-	var said []string
-	found := make(chan string, 1)
-	var reading sync.WaitGroup
-	reading.Go(func() {
-		at := regexp.MustCompile(`msg="?(?:Listening on|listening)"? (?:address|metrics)="?(?:http://)?(127\.0\.0\.1:\d+)`)
-		for in := bufio.NewScanner(out); in.Scan(); {
-			mu.Lock()
-			if said = append(said, in.Text()); len(said) > 500 {
-				said = said[100:]
-			}
-			mu.Unlock()
-			if m := at.FindStringSubmatch(in.Text()); m != nil {
-				select {
-				case found <- m[1]:
-				default:
-				}
-			}
-		}
-	})
 	t.Cleanup(func() {
-		cmd.Process.Kill()
-		reading.Wait()
-		cmd.Wait()
+		p.Stop()
 		if t.Failed() {
-			t.Logf("%s:\n%s", filepath.Base(cmd.Path), strings.Join(said, "\n"))
+			t.Logf("%s:\n%s", filepath.Base(path), p.Log())
 		}
 	})
-	select {
-	case addr = <-found:
-	case <-time.After(30 * time.Second):
-		t.Fatalf("%s does not listen", cmd.Path)
-	}
-	return addr
+	return p.Addr
 }
 
 func eventually(t *testing.T, what string, ok func() bool) {
@@ -111,9 +78,13 @@ func startCluster(t *testing.T) *cluster {
 	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "github.com/openclaw/edge/cmd/openclaw_exporter").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	c.exporter = listening(t, exec.CommandContext(t.Context(), binary, "--metrics-port=0", "--interval=500ms", "--nodes="+strings.Join(urls, ",")))
-	for i, file := range glob(t, "rules/*.yml") {
-		write(t, filepath.Join(dir, fmt.Sprintf("rules-%d.yml", i)), faster(read(t, file)))
+	c.exporter = listening(t, binary, "--metrics-port=0", "--interval=500ms", "--nodes="+strings.Join(urls, ","))
+	files, err := Scaled(speed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range files {
+		write(t, filepath.Join(dir, "rules-"+name), text)
 	}
 	write(t, filepath.Join(dir, "prometheus.yml"), fmt.Sprintf(`
 global: {scrape_interval: 500ms, evaluation_interval: 500ms}
@@ -122,22 +93,10 @@ scrape_configs:
   - {job_name: edge, static_configs: [{targets: [%s]}]}
   - {job_name: exporter, static_configs: [{targets: [%q]}]}
 `, filepath.Join(dir, "rules-*.yml"), `"`+strings.Join(targets, `", "`)+`"`, c.exporter))
-	c.prometheus = "http://" + listening(t, exec.CommandContext(t.Context(), prometheus, "--config.file="+filepath.Join(dir, "prometheus.yml"),
+	c.prometheus = "http://" + listening(t, prometheus, "--config.file="+filepath.Join(dir, "prometheus.yml"),
 		"--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address=127.0.0.1:0",
-		"--web.console.templates=consoles", "--web.console.libraries=consoles"))
+		"--web.console.templates=consoles", "--web.console.libraries=consoles")
 	return c
-}
-
-// faster divides the windows, fors and intervals of a rule file by speed.
-func faster(text string) string {
-	return regexp.MustCompile(`(\[|for: |interval: )(\w+)`).ReplaceAllStringFunc(text, func(at string) string {
-		lead := strings.TrimRight(at, "0123456789smhd")
-		d, err := time.ParseDuration(strings.Replace(strings.TrimPrefix(at, lead), "1d", "24h", 1))
-		if err != nil {
-			return at // a label list
-		}
-		return lead + strconv.FormatInt((d/speed).Milliseconds(), 10) + "ms"
-	})
 }
 
 // ask calls the HTTP API of Prometheus; while that starts there is no answer, and into stays as it is.

@@ -74,8 +74,8 @@ func alertmanager(t *testing.T, receiver func(name string) (url, token string)) 
 		}
 	}
 	write(t, filepath.Join(dir, "am.yml"), text)
-	return "http://" + listening(t, exec.CommandContext(t.Context(), binary, "--config.file="+filepath.Join(dir, "am.yml"),
-		"--storage.path="+dir, "--web.listen-address=127.0.0.1:0", "--cluster.listen-address="))
+	return "http://" + listening(t, binary, "--config.file="+filepath.Join(dir, "am.yml"),
+		"--storage.path="+dir, "--web.listen-address=127.0.0.1:0", "--cluster.listen-address=")
 }
 
 // post sends alerts as Prometheus does; resolved ones have ended.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/singleflight"
 )
 
 // The HTTP face. A request passes server.ServeHTTP (http_route.go), which finds its route;
@@ -26,6 +27,8 @@ type server struct {
 	exact   map[string]*route // by path
 	prefix  []*route          // by the path up to the first brace; takes first
 	unknown *route
+
+	ranks singleflight.Group // see top
 }
 
 // Bounds of one connection. A take is answered in microseconds: what is slower than this is

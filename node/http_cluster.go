@@ -41,7 +41,7 @@ type PolicyState struct {
 type StoreState struct {
 	FallbackActive  bool       `json:"fallback_active"`
 	PendingSegments int        `json:"pending_segments"` // stored in the fallback only
-	LastSnapshot    *time.Time `json:"last_snapshot"`    // null before the first
+	LastSnapshot    *time.Time `json:"last_snapshot"`    // what changed before is stored; null before the first
 }
 
 func (s *server) cluster(w http.ResponseWriter, _ *http.Request, _ string) int {

@@ -46,6 +46,7 @@ func (s *server) buildRoutes() {
 		{"GET", "/v1/ratings", s.ranking},
 		{"GET", "/v1/limits", s.limits},
 		{"GET", "/v1/cluster", s.cluster},
+		{"GET", "/v1/top", s.guarded(s.top)},
 		{"GET", "/healthz", s.healthz},
 		{"GET", "/readyz", s.readyz},
 		{"POST", "/-/reload", s.guarded(s.reloadFile)},

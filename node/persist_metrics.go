@@ -79,7 +79,7 @@ const defaultFallback = "redis" // the label of what never waits where there is 
 var (
 	descFallback      = desc("store_fallback_active", "1 while snapshots go to the fallback store.")
 	descPending       = desc("store_pending_segments", "Segments that a store holds for the one that failed.", "store")
-	descSnapshot      = desc("snapshot_last_success_timestamp_seconds", "When everything was stored last, Unix; 0 before the first time.")
+	descSnapshot      = desc("snapshot_last_success_timestamp_seconds", "What changed before is stored: when the newest complete snapshot began, Unix; 0 before the first.")
 	descSnapshotEvery = desc("snapshot_interval_seconds", "Time between snapshot rounds; 0 where nothing is persisted.")
 	descReconcile     = desc("reconcile_last_success_timestamp_seconds", "When the stores were reconciled last, Unix; 0 before the first time.")
 	descReconcileRate = desc("reconcile_interval_seconds", "Time between reconciles; 0 where nothing is persisted.")

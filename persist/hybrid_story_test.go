@@ -253,6 +253,27 @@ func TestTheLastSnapshotLeavesTimeForFallback(t *testing.T) {
 	})
 }
 
+// What changed while KV hung is not in the snapshot that Redis took in the end, and its time says so.
+func TestASnapshotIsAsOldAsItsContent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kv, redis, y := newMemory("kv", 60*time.Second), newMemory("redis", 0), newToy(toySegments)
+		h := mustNew(t, toyConfig(y, kv, redis, nil))
+		kv.setFault(func(string, int) fault { return fault{err: kv.down(Failed), after: 10 * time.Second} })
+		y.raise(0, "x", 1)
+		began := time.Now()
+		time.AfterFunc(5*time.Second, func() { y.raise(0, "x", 2) })
+		if err := h.Snapshot(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := contentOf(redis)["0/x"]; got != 1 || time.Since(began) < 10*time.Second {
+			t.Fatalf("%d is stored after %v: the story has changed", got, time.Since(began))
+		}
+		if at := h.Stats().LastSnapshot; !at.Equal(began) {
+			t.Errorf("all before %v is stored, it says", at.Sub(began))
+		}
+	})
+}
+
 func TestRefusedContentIsNotRepeated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		kv, y := newMemory("kv", 60*time.Second), newToy(toySegments)

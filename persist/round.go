@@ -81,7 +81,7 @@ func (h *Hybrid) round(ctx context.Context, asked bool) error {
 		h.log.Error("persist: the state cannot be packed", "error", failed)
 	}
 	h.unpacked = failed
-	if err := errors.Join(h.concluded(unsure), failed); err != nil {
+	if err := errors.Join(h.concluded(begin, unsure), failed); err != nil {
 		return err
 	}
 	h.afterFirst(ctx)
@@ -117,8 +117,8 @@ func (h *Hybrid) look() {
 }
 
 // concluded shows what the round came to; an error names what is stored nowhere, as far as that
-// is known: unsure is why it is not.
-func (h *Hybrid) concluded(unsure error) error {
+// is known: unsure is why it is not. What changed before begin was packed.
+func (h *Hybrid) concluded(begin time.Time, unsure error) error {
 	h.pending = 0
 	unstored, first := 0, ""
 	for i := range h.segments {
@@ -137,7 +137,7 @@ func (h *Hybrid) concluded(unsure error) error {
 	h.show(func(s *Stats) {
 		s.Pending, s.FallbackActive = h.pending, h.active
 		if unstored == 0 && unsure == nil {
-			s.LastSnapshot = now
+			s.LastSnapshot = begin
 		}
 	})
 	if unstored == 0 {

@@ -10,7 +10,7 @@ import (
 type Stats struct {
 	FallbackActive bool      // Primary fails, or something waits in Fallback for it
 	Pending        int       // segments in Fallback whose content Primary has not acknowledged
-	LastSnapshot   time.Time // end of the newest round that left nothing unstored; zero: none
+	LastSnapshot   time.Time // what changed before is stored: when the newest round that left nothing unstored began; zero: none
 	LastReconcile  time.Time // end of the newest that succeeded; zero: none
 	Reconciles     map[string]uint64
 	Stores         []StoreStats      // primary, fallback, disk; those that there are

@@ -10,8 +10,9 @@ import (
 )
 
 type flags struct {
-	Page pageCmd `cmd:"" default:"withargs" help:"Regions of nodes under load, and a page to cut them with; the default."`
-	Run  runCmd  `cmd:"" help:"Play scenarios, check what they expect, write reports; exit 1 if anything was not as expected."`
+	Page  pageCmd  `cmd:"" default:"withargs" help:"Regions of nodes under load, and a page to cut them with; the default."`
+	Run   runCmd   `cmd:"" help:"Play scenarios, check what they expect, write reports; exit 1 if anything was not as expected."`
+	Drill drillCmd `cmd:"" help:"Break a cluster under the shipped alerts, and measure what they promise; needs Prometheus and Alertmanager."`
 }
 
 func main() {

@@ -23,6 +23,7 @@ type outage struct {
 	lag    time.Duration // of KV for readers
 	says   string        // in the answer to who asks for a snapshot that cannot be
 	calls  int           // of KV meanwhile, at most, beside the budget's 3 a second; 0: 6
+	rare   bool          // with -long only: another one here takes the same way through the code
 }
 
 func faulty(faults ...kv.Fault) func(s *site) {
@@ -52,27 +53,34 @@ func TestKVFails(t *testing.T) {
 	for _, o := range []outage{
 		{name: "429, the day's quota", begin: limited(10048, ""), result: "throttled", stored: true, active: true},
 		{name: "429, the account's rate", begin: limited(971, "3"), result: "throttled", stored: true, active: true, heals: 15 * time.Second},
-		{name: "429, the token's rate", begin: limited(10429, "2"), result: "throttled", stored: true, active: true, heals: 15 * time.Second},
-		{name: "429, a key's rate", begin: limited(10022, ""), stored: true, active: true, heals: 15 * time.Second, calls: 60},
-		{name: "500", begin: faulty(kv.Fault{Kind: kv.Failure}), result: "failed", stored: true, active: true, heals: opened},
+		{name: "429, the token's rate", begin: limited(10429, "2"), result: "throttled", stored: true, active: true, heals: 15 * time.Second, rare: true},
+		{name: "429, a key's rate", begin: limited(10022, ""), stored: true, active: true, heals: 15 * time.Second, calls: 200, rare: true},
+		{name: "500", begin: faulty(kv.Fault{Kind: kv.Failure}), result: "failed", stored: true, active: true, heals: opened, rare: true},
 		{name: "HTML 502", begin: faulty(kv.Fault{Kind: kv.HTML}), result: "failed", stored: true, active: true, heals: opened},
-		{name: "200 without success", begin: faulty(kv.Fault{Kind: kv.False}), result: "failed", stored: true, active: true, heals: opened},
+		{name: "200 without success", begin: faulty(kv.Fault{Kind: kv.False}), result: "failed", stored: true, active: true, heals: opened, rare: true},
 		{name: "401", begin: faulty(kv.Fault{Kind: kv.Failure, Status: 401, Code: 10000}), result: "denied", stored: true, active: true, heals: struck},
 		{name: "hangs", begin: faulty(kv.Fault{Kind: kv.Hang}), stored: true, active: true, heals: opened},
-		{name: "resets", begin: faulty(kv.Fault{Kind: kv.Reset}), result: "unknown", stored: true, active: true, heals: opened},
+		{name: "resets", begin: faulty(kv.Fault{Kind: kv.Reset}), result: "unknown", stored: true, active: true, heals: opened, rare: true},
 		{name: "applies, and the answer is lost", begin: faulty(kv.Fault{Op: "put", Kind: kv.Lost}), result: "unknown", stored: true, active: true, heals: opened, calls: 18},
-		{name: "applies late", begin: faulty(kv.Fault{Op: "put", Kind: kv.Late, Delay: kv.Duration(3 * time.Second)}), stored: true, active: true, heals: opened, calls: 18},
+		{name: "applies late", begin: faulty(kv.Fault{Op: "put", Kind: kv.Late, Delay: kv.Duration(3 * time.Second)}), stored: true, active: true, heals: opened, calls: 18, rare: true},
 		{name: "applies half", begin: faulty(kv.Fault{Op: "put", Kind: kv.Partial}), result: "partial", stored: true, heals: 15 * time.Second, calls: 200},
-		{name: "every other call fails", begin: faulty(kv.Fault{Kind: kv.Failure, Rate: 0.5}), stored: true, heals: opened, calls: 200},
+		{name: "every other call fails", begin: faulty(kv.Fault{Kind: kv.Failure, Rate: 0.5}), stored: true, heals: opened, calls: 200, rare: true},
 		{name: "is down", begin: (*site).down, end: (*site).up, result: "failed", stored: true, active: true, heals: opened},
 		{name: "one node does not reach it", begin: func(s *site) { s.doors[1].close() }, end: (*site).up, result: "failed", stored: true, heals: opened, calls: 200},
 		{name: "shows old states", begin: func(s *site) {}, stored: true, heals: time.Second, lag: 6 * time.Second, calls: 200},
 	} {
-		t.Run(o.name, func(t *testing.T) {
-			t.Parallel()
-			play(t, o)
-		})
+		o.run(t)
 	}
+}
+
+func (o outage) run(t *testing.T) {
+	if o.rare && !*long {
+		return
+	}
+	t.Run(o.name, func(t *testing.T) {
+		t.Parallel()
+		play(t, o)
+	})
 }
 
 // play lets an outage happen, and all nodes die in it or, where there is time, after it.

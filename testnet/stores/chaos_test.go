@@ -247,8 +247,8 @@ func (r *riot) massacreHealed() {
 }
 
 // massacreWiped goes by what the nodes say of their stores in the midst of it: what was admitted
-// before the snapshot before the newest one was packed into that, and is in one of them. Nodes
-// that have not made two yet, or are down, keep their disks.
+// before their newest snapshot is in one of them. Nodes that have made none yet, or are down, keep
+// their disks.
 func (r *riot) massacreWiped() {
 	up, wiped := r.up(), 0
 	for _, n := range up {

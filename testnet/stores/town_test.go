@@ -42,8 +42,8 @@ type citizen struct {
 	ready atomic.Bool
 	up    bool
 
-	mu    sync.Mutex
-	snaps [2]time.Time // ends of the two newest snapshots of this process, as it says; newest first
+	mu   sync.Mutex
+	snap time.Time // of this process, as it says: what changed before is stored
 }
 
 const (
@@ -191,7 +191,7 @@ func (n *citizen) began() {
 	n.up = true
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.snaps = [2]time.Time{}
+	n.snap = time.Time{}
 }
 
 func (n *citizen) gone() {
@@ -246,17 +246,17 @@ func (n *citizen) noteSnapshot(url string) {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if now := n.url.Load(); now != nil && *now == url && c.Store.Last.After(n.snaps[0]) {
-		n.snaps = [2]time.Time{*c.Store.Last, n.snaps[0]}
+	if now := n.url.Load(); now != nil && *now == url {
+		n.snap = *c.Store.Last
 	}
 }
 
-// packed is a time before which all that the process knew is in its newest snapshot: rounds do
-// not overlap. Zero: it has not made two.
+// packed is a time before which all that the process knew is in its newest snapshot. Zero: it
+// has not made one.
 func (n *citizen) packed() time.Time {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.snaps[1]
+	return n.snap
 }
 
 // take: whether it was admitted; !ok: there was no answer.
@@ -308,7 +308,7 @@ type storeBody struct {
 	} `json:"store"`
 }
 
-// stored is when a round last left nothing unstored; nil: never.
+// stored: what changed before is stored; nil: nothing.
 func (n *citizen) stored() *time.Time {
 	var c storeBody
 	n.Get("/v1/cluster", &c)
