@@ -16,7 +16,7 @@ import (
 
 const (
 	defaultTop = 10
-	maxTop     = 1000
+	maxRanked  = 1000
 	ballotHelp = `write {"vote":1,"rater":"alice"}: 1, -1, or 0 to withdraw; without a rater the vote is anonymous`
 )
 
@@ -150,8 +150,8 @@ func rankingQuery(query string) (top int, prefix string, err error) {
 	}
 	top = defaultTop
 	if values.Has("top") {
-		if top, err = strconv.Atoi(values.Get("top")); err != nil || top < 1 || top > maxTop {
-			return 0, "", badRequest(fmt.Sprintf("top must be one whole number from 1 to %d", maxTop))
+		if top, err = strconv.Atoi(values.Get("top")); err != nil || top < 1 || top > maxRanked {
+			return 0, "", badRequest(fmt.Sprintf("top must be one whole number from 1 to %d", maxRanked))
 		}
 	}
 	return top, values.Get("prefix"), nil

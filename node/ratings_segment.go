@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/openclaw/edge/crdt"
@@ -25,7 +26,7 @@ func votesSpecs() (specs []persist.SegmentSpec) {
 	return specs
 }
 
-func holdsVotes(segment string) bool { return segment[0] == 'v' } // others: digits, or "limits"
+func holdsVotes(segment string) bool { return strings.HasPrefix(segment, "v") } // others: digits, or "limits"
 
 // packVotes emits the payloads of some votes' segments, packAtOnce of them a walk.
 func (g *segments) packVotes(ctx context.Context, which []int, emit func(segment int, payload []byte) error) error {
