@@ -51,8 +51,9 @@ type Config struct {
 	TLS   TLS
 	Envoy map[string][]EnvoyRule // by domain; a descriptor goes by the first that matches. nil: no section
 
-	AdminTokenEnv string   // variable that holds the bearer token of /-/; "": loopback peers only
-	Inactive      []string // sections of the file that are accepted, but that no code acts on yet
+	RatingsLimit string // the limit that votes take from; it need not be in force until somebody rates
+
+	AdminTokenEnv string // variable that holds the bearer token of /-/; "": loopback peers only
 
 	Logger    *slog.Logger    // nil: slog.Default()
 	Started   func(Addresses) // called once, when everything listens; may be nil
@@ -78,7 +79,7 @@ func DefaultConfig() Config {
 		DataDir: "./openclaw-data", Limits: builtinLimits(),
 		Doubt: 600 * time.Millisecond, Lease: 3 * time.Second,
 		RoundRegion: 50 * time.Millisecond, RoundWAN: 200 * time.Millisecond, Tick: 5 * time.Millisecond,
-		Persist: defaultPersist(), TrustedProxies: loopback(),
+		Persist: defaultPersist(), TrustedProxies: loopback(), RatingsLimit: "per-user",
 	}
 }
 

@@ -73,7 +73,7 @@ func parseConfig(path string, text []byte, modified time.Time) (Config, []string
 	r.gossip(&f, &c)
 	r.persist(&f, &c)
 	r.tls(&f, &c)
-	r.inactive(&f, &c)
+	r.users(&f, &c)
 	return c, r.warnings, r.err()
 }
 
@@ -128,8 +128,8 @@ func (r *reader) gossip(f *fileSchema, c *Config) {
 	}
 }
 
-// inactive checks the sections that name limits, and notes those that nothing acts on yet.
-func (r *reader) inactive(f *fileSchema, c *Config) {
+// users reads the sections that name limits.
+func (r *reader) users(f *fileSchema, c *Config) {
 	names := map[string]bool{}
 	for _, d := range c.Limits {
 		names[d.Name] = true
@@ -143,7 +143,7 @@ func (r *reader) inactive(f *fileSchema, c *Config) {
 	}
 	if f.Ratings != nil {
 		refer(f.Ratings.Limit, f.Ratings.position, "ratings.limit")
-		c.Inactive = append(c.Inactive, "ratings")
+		c.RatingsLimit = f.Ratings.Limit.or(c.RatingsLimit)
 	}
 	r.envoy(f, c, refer)
 }

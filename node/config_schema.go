@@ -6,8 +6,7 @@ import (
 	"github.com/openclaw/edge/crdt"
 )
 
-// The schema of the configuration file, as contract.md has it. Sections that a later part of
-// the project acts on are read and checked all the same: see Config.Inactive.
+// The schema of the configuration file, as contract.md has it.
 type fileSchema struct {
 	Version at[uint64]    `yaml:"version"`
 	Cluster at[string]    `yaml:"cluster"`

@@ -101,7 +101,6 @@ func TestTheWholeSchemaIsRead(t *testing.T) {
 	want.File, want.LimitsVersion, want.Node, want.Region = "edge.yaml", 7, "edge-1", "eu-west"
 	want.Join, want.GossipKeys = []string{"edge-2.example:7946"}, [][]byte{[]byte("0123456789abcdef")}
 	want.AdminTokenEnv = "OPENCLAW_ADMIN_TOKEN"
-	want.Inactive = []string{"ratings"}
 	want.TLS = TLS{Cert: "a", Key: "b", ClientCA: "c", where: map[string]string{
 		"a": "edge.yaml:27:13: tls.cert", "b": "edge.yaml:27:21: tls.key", "c": "edge.yaml:27:35: tls.client_ca"}}
 	want.Envoy = map[string][]EnvoyRule{"edge": {

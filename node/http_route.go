@@ -1,6 +1,7 @@
 package node
 
 import (
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -41,8 +42,11 @@ func (s *server) buildRoutes() {
 		{"GET POST", "/v1/check/{limit}", s.check},
 		{"POST", "/v1/credit/{limit}/{key}", s.credit},
 		{"GET", "/v1/buckets/{limit}/{key}", s.bucket},
+		{"POST", "/v1/ratings/{subject}", s.rate},
+		{"GET", "/v1/ratings/{subject}", s.rating},
 		{"POST", "/-/forget/{node}", s.guarded(s.forget)},
 		{"POST", "/v1/take", s.takeAll},
+		{"GET", "/v1/ratings", s.ranking},
 		{"GET", "/v1/limits", s.limits},
 		{"GET", "/v1/cluster", s.cluster},
 		{"GET", "/v1/top", s.guarded(s.top)},
@@ -61,6 +65,10 @@ func (s *server) buildRoutes() {
 			methods["HEAD"] = it.handler // net/http leaves the body out
 		}
 		r := s.newRoute(it.pattern, methods)
+		if i := slices.IndexFunc(s.prefix, func(r *route) bool { return r.pattern == it.pattern }); i >= 0 {
+			s.prefix[i].merge(r)
+			continue
+		}
 		if strings.Contains(it.pattern, "{") {
 			s.prefix = append(s.prefix, r)
 		} else {
@@ -79,6 +87,13 @@ func (s *server) newRoute(pattern string, methods map[string]handler) *route {
 	slices.Sort(allowed)
 	r.allow = strings.Join(allowed, ", ")
 	return r
+}
+
+// merge adds the methods of another route at the same path.
+func (r *route) merge(o *route) {
+	maps.Copy(r.methods, o.methods)
+	maps.Copy(r.counts, o.counts)
+	r.allow = strings.Join(slices.Sorted(maps.Keys(r.methods)), ", ")
 }
 
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {

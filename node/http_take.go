@@ -29,16 +29,21 @@ func (s *server) take(w http.ResponseWriter, r *http.Request, rest string) int {
 	if err != nil {
 		return s.refuse(w, err)
 	}
+	return writeDecision(w, &d, key)
+}
+
+// writeDecision answers with the body of a take.
+func writeDecision(w http.ResponseWriter, d *Decision, key string) int {
 	h := w.Header()
 	h["Content-Type"] = jsonType
-	setRateLimit(h, &d)
+	setRateLimit(h, d)
 	status := http.StatusOK
 	if !d.Allowed {
 		status = http.StatusTooManyRequests
 	}
 	w.WriteHeader(status)
 	b := buffers.Get().(*[]byte)
-	*b = append(appendDecision((*b)[:0], &d, key), '\n')
+	*b = append(appendDecision((*b)[:0], d, key), '\n')
 	w.Write(*b)
 	buffers.Put(b)
 	return status

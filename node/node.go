@@ -29,10 +29,11 @@ type Node struct {
 	writer crdt.Writer
 	serial atomic.Uint32 // of new slots; see retire
 
-	table  *table
-	force  atomic.Pointer[inForce]
-	refill refill
-	gossip *gossip.Gossip
+	table   *table
+	ratings ratings
+	force   atomic.Pointer[inForce]
+	refill  refill
+	gossip  *gossip.Gossip
 
 	failover    atomic.Bool
 	failoverEnd atomic.Int64  // of n.refill.local, when it switches itself off
@@ -83,6 +84,7 @@ func New(cfg Config) (*Node, error) {
 	rand.Read(random[:]) // never fails
 	n.writer = crdt.NewWriter(cfg.Node, binary.BigEndian.Uint32(random[:]))
 	n.serial.Store(1)
+	n.ratings.init(n.table.seed)
 	n.members = membership{count: 1}
 	n.refill.init(knowledge{Clock: make(crdt.Clock)})
 	if err := n.Replace(cfg.Limits, cfg.LimitsVersion); err != nil {
@@ -143,9 +145,6 @@ func (n *Node) Run(ctx context.Context) error {
 		return fmt.Errorf("node: %w", err)
 	}
 	defer keep.close()
-	for _, section := range n.cfg.Inactive {
-		n.log.Info("accepted, but not active in this version", "section", section)
-	}
 
 	all, failed := context.WithCancelCause(ctx)
 	defer failed(nil)

@@ -13,14 +13,14 @@ import (
 	"github.com/openclaw/edge/persist"
 )
 
-// Segments are what snapshots consist of: the set of limits, then the buckets in 64 parts, by
+// Segments are what snapshots consist of: the set of limits, then buckets and votes in 64 parts each, by
 // a hash that is the same on every node and for good (the table's own is seeded). A payload
 // is a batch as peers send it; see segment_pack.go and segment_join.go.
 const (
 	segmentBits  = 6
 	bucketSegs   = 1 << segmentBits
-	limitsSeg    = 0 // of persist's numbers; bucket segment i is 1 + i
-	segmentCount = 1 + bucketSegs
+	limitsSeg    = 0                          // of persist's numbers; bucket segment i is 1 + i
+	segmentCount = 1 + bucketSegs + votesSegs // those of votes last: ratings_segment.go
 
 	segmentPrefix = "rating_bucket" // of store keys
 	limitsName    = "limits"
@@ -32,7 +32,7 @@ func segmentSpecs() []persist.SegmentSpec {
 	for i := range bucketSegs {
 		specs = append(specs, persist.SegmentSpec{Name: fmt.Sprintf("%02d", i), Prefix: segmentPrefix, TTL: segmentTTL})
 	}
-	return specs
+	return append(specs, votesSpecs()...)
 }
 
 // segmentOf is the bucket segment of a key, 0 to 63.
@@ -68,6 +68,9 @@ type segments struct {
 
 	reader crdt.Unpacker
 	past   past
+
+	ratingReader crdt.RatingUnpacker
+	ids          []uint32
 }
 
 // Changes numbers what has changed since the last call. What gossip drains between two calls
@@ -84,6 +87,14 @@ func (g *segments) Changes(dst []uint64) []uint64 {
 		for i := range bucketSegs {
 			if set>>i&1 == 1 {
 				g.numbers[1+i] = g.newest
+			}
+		}
+	}
+	if set := g.n.ratings.changed.set.Swap(0); set != 0 {
+		g.newest++
+		for i := range votesSegs {
+			if set>>i&1 == 1 {
+				g.numbers[firstVotesSeg+i] = g.newest
 			}
 		}
 	}
@@ -189,8 +200,12 @@ var _ persist.State = (*segments)(nil)
 // Pack emits the payloads; some segments at a time, so that it never holds more than
 // packAtOnce unfinished ones.
 func (g *segments) Pack(ctx context.Context, which []int, emit func(segment int, payload []byte) error) error {
-	var buckets []int
+	var buckets, votes []int
 	for _, i := range which {
+		if i >= firstVotesSeg {
+			votes = append(votes, i)
+			continue
+		}
 		if i != limitsSeg {
 			buckets = append(buckets, i)
 			continue
@@ -208,5 +223,5 @@ func (g *segments) Pack(ctx context.Context, which []int, emit func(segment int,
 		}
 		buckets = buckets[k:]
 	}
-	return nil
+	return g.packVotes(ctx, votes, emit)
 }

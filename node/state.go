@@ -10,7 +10,7 @@ import (
 )
 
 // replica is the node as gossip sees it: items to pack, payloads to join. Item 0 is the set
-// of limits, every other one a bucket, by its place in the table. All of it runs on gossip's
+// of limits, every other one a bucket or votes, by its place in its table. All of it runs on gossip's
 // loop; buckets are reached under their shard's lock, one at a time.
 type replica struct {
 	n      *Node
@@ -19,6 +19,10 @@ type replica struct {
 	rounds int            // calls of Drain
 	turns  map[string]int // by peer: whose clock component is next in its headers
 	audit  auditIndex
+
+	ratings      crdt.RatingPacker
+	ratingReader crdt.RatingUnpacker
+	scratch      []byte
 }
 
 const setItem = 0
@@ -50,22 +54,23 @@ func (p *replica) Drain(ids []uint32) []uint32 {
 		}
 		s.mu.Unlock()
 	}
-	return ids
+	return p.drainRatings(ids)
 }
 
 // Pack appends a batch with the leading items of ids.
 func (p *replica) Pack(dst []byte, ids []uint32, max int) ([]byte, int) {
 	p.packer.Reset()
+	p.ratings.Reset()
 	covered := 0
 	for _, id := range ids {
 		if id == setItem {
 			p.packSet()
-		} else if !p.packBucket(id, max) {
+		} else if !p.packItem(id, max) {
 			break
 		}
 		covered++
 	}
-	return p.packer.Append(dst), covered
+	return p.appendPayload(dst), covered
 }
 
 func (p *replica) packSet() {
@@ -96,7 +101,7 @@ func (p *replica) packBucket(id uint32, max int) bool {
 	if e.Advance(&l.terms, r) {
 		s.touch(e, place)
 	}
-	return p.packer.Add(l.Name, e.key, &e.Bucket, r, max)
+	return p.addBucket(l.Name, e.key, &e.Bucket, r, max)
 }
 
 // at is the limit of a live entry; nil if the limit was removed.
@@ -109,14 +114,23 @@ func (f *inForce) at(e *entry) *Limit {
 
 // Unpack joins a batch.
 func (p *replica) Unpack(payload []byte, ids []uint32) ([]uint32, int, error) {
+	votes, payload, err := splitPayload(payload)
+	if err != nil {
+		return ids, 0, err
+	}
+	learnt := 0
+	if votes != nil {
+		if ids, learnt, err = p.joinRatings(votes, ids); err != nil || len(payload) == 0 {
+			return ids, learnt, err
+		}
+	}
 	if err := p.reader.Open(payload); err != nil {
-		return ids, 0, fmt.Errorf("node: %w", err)
+		return ids, learnt, fmt.Errorf("node: %w", err)
 	}
 	if p.reader.Set != nil {
 		p.n.adopt(p.reader.Set)
 		ids = append(ids, setItem)
 	}
-	learnt := 0
 	later := false
 	for {
 		e, err := p.reader.Next()
@@ -280,12 +294,15 @@ func (p *replica) Heard(node string, raw []byte, first bool) error {
 	return p.n.refill.hear(node, h, p.n.writerOf(node), time.Now())
 }
 
-// Scan walks all items: the set first, then the buckets shard by shard.
+// Scan walks all items: the set first, then the buckets shard by shard, then the ratings.
 func (p *replica) Scan(cursor uint64, ids []uint32, max int) ([]uint32, uint64) {
 	if cursor == 0 {
 		ids = append(ids, setItem)
 		max--
 		cursor = 1
+	}
+	if cursor >= ratingsFrom {
+		return p.scanRatings(cursor, ids, max)
 	}
 	for id := uint32(cursor); max > 0; {
 		i := int(id >> localBits)
@@ -301,7 +318,7 @@ func (p *replica) Scan(cursor uint64, ids []uint32, max int) ([]uint32, uint64) 
 		s.mu.Unlock()
 		if done {
 			if i+1 == shards {
-				return ids, 0
+				return p.scanRatings(ratingsFrom, ids, max)
 			}
 			id = uint32(i+1)<<localBits | 1
 		}

@@ -138,14 +138,14 @@ func (s *shard) find(hash uint64, limit uint16, key string) (*entry, uint32) {
 }
 
 // insert adds a key that is not there, with a copy of the key. It returns nil when the
-// shard is full, at 64 million buckets.
+// shard is full, at 32 million buckets.
 func (s *shard) insert(hash uint64, l *Limit, key string, b crdt.Bucket) (*entry, uint32) {
 	var place uint32
 	if n := len(s.free); n > 0 {
 		place = s.free[n-1]
 		s.free = s.free[:n-1]
 	} else {
-		if s.next > localMask {
+		if s.next >= ratingItem {
 			return nil, 0
 		}
 		place = s.next

@@ -190,9 +190,8 @@ func TestTheConfigInTheReadmeIsGood(t *testing.T) {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		c, warnings, err := node.ReadConfig(file)
-		if err != nil || len(warnings) > 0 || len(c.Inactive) > 0 {
-			t.Errorf("%v %v, not active: %v", err, warnings, c.Inactive)
+		if _, warnings, err := node.ReadConfig(file); err != nil || len(warnings) > 0 {
+			t.Errorf("%v %v", err, warnings)
 		}
 	}
 }
