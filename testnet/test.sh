@@ -37,10 +37,6 @@ step gofmt
 unformatted=$(gofmt -l .)
 [[ -z $unformatted ]] || { printf 'run gofmt -w on:\n%s\n' "$unformatted"; exit 1; }
 
-step vet
-go vet ./...
-[[ ! -f testnet/compare/go.mod ]] || (cd testnet/compare && go vet ./...)
-
 log=$(mktemp -d)
 lanes=()
 ended() { # kills what still runs: only after an error or a Ctrl-C is there anything
@@ -51,11 +47,12 @@ trap ended EXIT
 status=0
 
 # run NAME ARGS…: go test, its events into the log; what failed is printed with all it said.
+TIMEFORMAT='   %R s, %U + %S s of CPU'
 run() {
 	step "$1"
 	local events=$log/${1//[^a-z]/-}.json
 	shift
-	go run gotest.tools/gotestsum@v1.13.0 --format pkgname --hide-summary skipped --jsonfile "$events" \
+	time go run gotest.tools/gotestsum@v1.13.0 --format pkgname --hide-summary skipped --jsonfile "$events" \
 		-- -count=1 -timeout 14m "$@" || status=1
 }
 
@@ -77,13 +74,21 @@ join() { for lane in "${lanes[@]}"; do wait "$lane" || status=1; done; cat "$log
 long='LagOfKV|LaggingKV|AMillionBuckets|AFloodOfKeys|NeverRunAhead|LogsStayBounded|ChaosWithCrashes|NoOrderLoses|EverythingAcknowledged'
 long+='|RestartsKeepToTheBudget|ThirtyNodesRestore|NoRestartMakes|APersonCuts'
 stores='KV|Redis|Kill|Mistake|AFullDisk|StrangeValues'
+idle() { chrt --all-tasks --idle --pid 0 $BASHPID 2>/dev/null || renice -n 19 $BASHPID >/dev/null; }
+simulation() {
+	idle
+	run 'simulation, all seeds and stories' ./testnet/sim
+	run 'simulation, with the race detector' -race -run 'TestSimulation$' ./testnet/sim -seeds 2
+}
 computing() {
-	chrt --all-tasks --idle --pid 0 $BASHPID 2>/dev/null || renice -n 19 $BASHPID >/dev/null
+	idle
+	step vet
+	go vet ./... || status=1
+	[[ ! -f testnet/compare/go.mod ]] || (cd testnet/compare && go vet ./...) || status=1
 	step staticcheck
 	go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./... || status=1
-	run 'simulation, all seeds and stories; scenarios' ./testnet/sim ./testnet/scale ./testnet/scenario ./cmd/openclaw-testnet ./cmd/openclawctl
+	run 'scenarios, sizes, commands' ./testnet/scale ./testnet/scenario ./cmd/openclaw-testnet ./cmd/openclawctl
 	run 'long tests' -run "$long" ./node ./gossip ./persist
-	run 'simulation, with the race detector' -race -run 'TestSimulation$' ./testnet/sim -seeds 2
 	run 'testnet in virtual time, with the race detector' -race -run 'Virtual|Links|Skewed|Refusals' ./testnet/local
 }
 testnets() {
@@ -99,10 +104,11 @@ outages() {
 }
 
 lane computing
+lane simulation
 run 'test, with the race detector' -race -skip "$long" $(go list ./... | grep -vE 'testnet/(process|processes|sim|scale|scenario|stores|local|drill)$|cmd/openclaw(-testnet|ctl)$|alerts$')
 lane testnets
-run 'real processes' -parallel 3 -skip "$stores" ./testnet/process
 lane outages
+run 'real processes' -parallel 3 -skip "$stores" ./testnet/process
 join
 
 # count ACTION: how many tests ended so.
