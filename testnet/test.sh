@@ -65,14 +65,14 @@ lane() {
 }
 join() { for lane in "${lanes[@]}"; do wait "$lane" || status=1; done; cat "$log"/*.out; lanes=(); }
 
-# Two cores are enough for ten minutes because three things go on at a time: tests that go by real
-# time and count tokens, at most three of them; tests that go by real time and have slack, and
-# hardly compute; and, in the time that these leave over and no other, what only computes.
+# Two cores are enough for ten minutes because these are busy: besides tests that go by real time and
+# count tokens, three at a time, run some that go by real time and hardly compute; and in the time that
+# these leave over, and no other, what only computes.
 
 # With the race detector everything but what it makes last for minutes, as it is some ten times
 # slower: of the simulation a few seeds, no scenarios, and none of the long tests named here.
 long='LagOfKV|LaggingKV|AMillionBuckets|AFloodOfKeys|NeverRunAhead|LogsStayBounded|ChaosWithCrashes|NoOrderLoses|EverythingAcknowledged'
-long+='|RestartsKeepToTheBudget|ThirtyNodesRestore|NoRestartMakes|APersonCuts'
+long+='|RestartsKeepToTheBudget|ManyNodesRestore|NoRestartMakes|APersonCuts|TheBudgetHolds|AHealthyFile|TenThousandKeys'
 stores='KV|Redis|Kill|Mistake|AFullDisk|StrangeValues'
 idle() { chrt --all-tasks --idle --pid 0 $BASHPID 2>/dev/null || renice -n 19 $BASHPID >/dev/null; }
 simulation() {
@@ -97,8 +97,8 @@ testnets() {
 	run 'testnet of real processes' ./testnet/processes
 	run 'alerts and their drill' ./alerts ./testnet/drill
 }
+stores() { run 'real processes and their stores' -parallel 6 -run "$stores" ./testnet/process; }
 outages() {
-	run 'real processes and their stores' -parallel 6 -run "$stores" ./testnet/process
 	run 'scenarios of stores' -parallel 3 -run TestRealTime ./testnet/scenario -real kv-outage,redis-outage,both-stores-out
 	run 'stores that fail' ./testnet/stores -chaos 5s -phase 300ms
 }
@@ -107,8 +107,9 @@ lane computing
 lane simulation
 run 'test, with the race detector' -race -skip "$long" $(go list ./... | grep -vE 'testnet/(process|processes|sim|scale|scenario|stores|local|drill)$|cmd/openclaw(-testnet|ctl)$|alerts$')
 lane testnets
-lane outages
 run 'real processes' -parallel 3 -skip "$stores" ./testnet/process
+lane stores
+lane outages
 join
 
 # count ACTION: how many tests ended so.
