@@ -149,12 +149,14 @@ func TestFlagsInTheReadmeExist(t *testing.T) {
 			known[env] = true
 		}
 	}
-	help, err := exec.CommandContext(t.Context(), "go", "run", "../openclaw-testnet", "run", "--help").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, flag := range regexp.MustCompile(`--[a-z][a-z-]*`).FindAllString(string(help), -1) {
-		known[flag] = true
+	for _, args := range [][]string{{"../openclaw-testnet", "run"}, {"../openclaw-testnet", "scale"}, {"../openclawctl", "take"}} {
+		help, err := exec.CommandContext(t.Context(), "go", append(append([]string{"run"}, args...), "--help")...).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, flag := range regexp.MustCompile(`--[a-z][a-z-]*`).FindAllString(string(help), -1) {
+			known[flag] = true
+		}
 	}
 	found := regexp.MustCompile(`(?:^|[\s`+"`"+`])(--[a-z][a-z-]*|OPENCLAW_[A-Z_]+)`).FindAllStringSubmatch(readme(t), -1)
 	if len(found) < 10 {

@@ -89,6 +89,10 @@ func newReader(t *testing.T) *reader {
 	if err != nil {
 		t.Fatal(err)
 	}
+	ctl := exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(r.dir, "openclawctl"), "../openclawctl")
+	if out, err := ctl.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
 	for _, m := range portWritten.FindAllStringSubmatch(section(t, "Sixty seconds"), -1) {
 		if r.ports[m[1]] == "" {
 			_, r.ports[m[1]], _ = net.SplitHostPort(process.FreeAddr(t))
@@ -98,7 +102,7 @@ func newReader(t *testing.T) *reader {
 		"PATH=" + r.dir + ":" + os.Getenv("PATH"), "HOME=" + r.dir, "LC_ALL=C", "OPENCLAW_NODE=laptop",
 		// The defaults' place is taken by what is free here; flags come before these.
 		"OPENCLAW_HTTP=127.0.0.1:" + r.ports["8080"], "OPENCLAW_GOSSIP=127.0.0.1:" + r.ports["7946"],
-		"OPENCLAW_METRICS_PORT=" + r.ports["9100"], "OPENCLAW_GRPC=127.0.0.1:0",
+		"OPENCLAW_METRICS_PORT=" + r.ports["9100"], "OPENCLAW_GRPC=127.0.0.1:0", "OPENCLAW_ADDR=127.0.0.1:" + r.ports["8080"],
 	}
 	return r
 }
@@ -110,6 +114,7 @@ func (r *reader) bash(text string) *exec.Cmd {
 		port := portWritten.FindStringSubmatch(s)[1]
 		return strings.TrimSuffix(s, port) + r.ports[port]
 	})
+	text = strings.ReplaceAll(text, "go run ./cmd/openclawctl", "openclawctl")
 	cmd := exec.CommandContext(r.t.Context(), "bash", "-c", text)
 	cmd.Dir, cmd.Env = r.dir, r.env
 	return cmd
