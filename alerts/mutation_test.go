@@ -109,6 +109,7 @@ func testCases(t *testing.T) (all []testCase) {
 		}
 		var f struct {
 			RuleFiles []string         `yaml:"rule_files"`
+			Order     []string         `yaml:"group_eval_order"`
 			Every     string           `yaml:"evaluation_interval"`
 			Tests     []map[string]any `yaml:"tests"`
 		}
