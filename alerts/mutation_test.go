@@ -22,7 +22,7 @@ import (
 var allMutations = flag.Bool("mutations", false, "try every mutation of the rules (some minutes); otherwise a part that changes by the hour")
 
 // parts is how many hours it takes until each mutation had its turn.
-const parts = 24
+const parts = 48
 
 // turn is the part of this hour.
 func turn() int { return int(time.Now().Unix()/3600) % parts }

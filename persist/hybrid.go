@@ -142,7 +142,11 @@ func New(cfg Config) (*Hybrid, error) {
 	}
 	for r, store := range [roles]Store{primary: cfg.Primary, fallback: cfg.Fallback, disk: cfg.Disk} {
 		if store != nil {
-			h.targets[r] = newTarget(store, cfg.Every)
+			longest := longestRest
+			if h.local(role(r)) {
+				longest = localRest
+			}
+			h.targets[r] = newTarget(store, cfg.Every, longest)
 		}
 	}
 	h.showStores()

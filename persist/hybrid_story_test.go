@@ -274,6 +274,24 @@ func TestASnapshotIsAsOldAsItsContent(t *testing.T) {
 	})
 }
 
+// A disk that was full for minutes has room again, and is written to within seconds.
+func TestADiskWithRoomIsWrittenSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kv, disk, y := newMemory("kv", 0), newMemory("disk", 0), newToy(toySegments)
+		cfg := toyConfig(y, kv, nil, disk)
+		cfg.Every = time.Second
+		disk.setFault(func(string, int) fault { return fault{err: disk.down(Failed)} })
+		defer run(t, mustNew(t, cfg))()
+		y.raise(0, "x", 1)
+		time.Sleep(5 * time.Minute)
+		disk.setFault(nil)
+		time.Sleep(localRest*3/2 + 3*time.Second)
+		if contentOf(disk)["0/x"] != 1 {
+			t.Error("not written")
+		}
+	})
+}
+
 func TestRefusedContentIsNotRepeated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		kv, y := newMemory("kv", 60*time.Second), newToy(toySegments)

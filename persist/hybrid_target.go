@@ -20,11 +20,12 @@ const (
 )
 
 const (
-	longestCall  = 2 * time.Minute // for a store that does not end its calls by itself
-	longestRest  = time.Minute     // between tries to write to a store that fails
-	alarmedRest  = time.Minute     // the least, where an operator has to do something
-	abandonedFor = 2 * time.Minute // so long a write without an answer may yet be done
-	maxFound     = 1 << 16         // keys remembered; others are read again
+	longestCall  = 2 * time.Minute  // for a store that does not end its calls by itself
+	longestRest  = time.Minute      // between tries to write to a store that fails
+	localRest    = 10 * time.Second // the same of this node's own disk: nobody else is asked
+	alarmedRest  = time.Minute      // the least, where an operator has to do something
+	abandonedFor = 2 * time.Minute  // so long a write without an answer may yet be done
+	maxFound     = 1 << 16          // keys remembered; others are read again
 )
 
 // target is a store with what is known of it.
@@ -47,11 +48,11 @@ type found struct {
 	aside   bool
 }
 
-func newTarget(store Store, every time.Duration) *target {
+func newTarget(store Store, every, longest time.Duration) *target {
 	rest := backoff.NewExponentialBackOff()
-	rest.InitialInterval = min(every, longestRest)
+	rest.InitialInterval = min(every, longest)
 	rest.Multiplier = 2
-	rest.MaxInterval = longestRest
+	rest.MaxInterval = longest
 	return &target{store: store, found: map[string]*found{}, rest: rest}
 }
 

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/openclaw/edge/crdt"
+	"github.com/openclaw/edge/node"
 	"github.com/openclaw/edge/testnet/sim"
 )
 
@@ -12,7 +13,8 @@ import (
 // dead ones it starts anew, with the level that it had, and the same one on every node.
 func TestFortyRestartsLeaveNoFortySlots(t *testing.T) {
 	l := limit("l", 1000, "1/h")
-	play(t, sim.Config{Seed: 11, Limits: []crdt.Definition{l}}, func(t *testing.T, c *sim.Cluster) {
+	coarse := func(cfg *node.Config) error { cfg.Tick = 50 * time.Millisecond; return nil }
+	play(t, sim.Config{Seed: 11, Limits: []crdt.Definition{l}, Tune: coarse}, func(t *testing.T, c *sim.Cluster) {
 		c.Net.Default(delay(5 * time.Millisecond))
 		whole(t, c, "a", "a", "a")
 		m := c.Machines[2]

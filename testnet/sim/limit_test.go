@@ -120,7 +120,10 @@ func TestLawfulTrafficIsServed(t *testing.T) {
 // After an hour of lawful use on one node, another takes the key over, which never was asked
 // for it: nothing lawful is refused, and no second full bucket is granted.
 func TestAKeyFailsOverToAnotherNode(t *testing.T) {
-	seldom := func(cfg *node.Config) error { cfg.RoundRegion = 200 * time.Millisecond; return nil } // an hour is long
+	seldom := func(cfg *node.Config) error { // an hour is long
+		cfg.RoundRegion, cfg.Tick = 200*time.Millisecond, 50*time.Millisecond
+		return nil
+	}
 	play(t, sim.Config{Seed: 3, Limits: []crdt.Definition{limit("l", 100, "10")}, Tune: seldom}, func(t *testing.T, c *sim.Cluster) {
 		c.Net.Default(delay(5 * time.Millisecond))
 		whole(t, c, "a", "a", "a")
