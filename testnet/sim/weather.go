@@ -57,7 +57,7 @@ func NewWeather(seed uint64, nodes int) *Weather {
 	}
 	rate := pick(r, 10.0, 40, 100)
 	if nodes > 10 {
-		rate, w.Lasts = 10, 20*time.Second // a full mesh of thirty costs a thousand times what one node does
+		rate, w.Lasts = 10, 15*time.Second // a full mesh of thirty costs a thousand times what one node does
 	}
 	w.Limits = []crdt.Definition{
 		w.limit("busy", pick(r, 1.0, 10, 50, 100), rate, crdt.Quorum),
