@@ -12,7 +12,7 @@ import (
 	"github.com/openclaw/edge/crdt"
 )
 
-var millionSubjects = flag.Bool("million-subjects", false, "ratings of a million subjects instead of 20,000; half a minute, 1 GB")
+var millionSubjects = flag.Bool("million-subjects", false, "ratings of a million subjects instead of 5,000; half a minute, 1 GB")
 
 // fillRatings gives subjects some named votes each, as a peer would.
 func fillRatings(t testing.TB, n *Node, subjects, votes int) {
