@@ -108,17 +108,33 @@ func (n *Node) must(err error) {
 	}
 }
 
-var given sync.Map // addresses that FreeAddr has tried
+// Ports below those that the kernel hands to connections and to listeners on port 0, in blocks. A
+// test process claims a block by listening on its first port until it ends: so no other one is
+// given a port that a test means to come back to.
+const (
+	firstPort = 20000
+	blockSize = 500
+	blocks    = 20
+)
 
-// FreeAddr returns a loopback address, free for UDP and TCP, that stays so: it is below the ports
-// that the kernel hands to connections and to listeners on port 0, and tried only once.
+var ports struct {
+	mu     sync.Mutex // guards the rest
+	next   int
+	end    int            // of the block; 0: none is claimed yet
+	claims []net.Listener // held for the life of the process
+}
+
+// FreeAddr returns a loopback address, free for UDP and TCP, that stays so.
 func FreeAddr(t testing.TB) string {
 	t.Helper()
-	for range 1000 {
-		addr := fmt.Sprintf("127.0.0.1:%d", 20000+rand.IntN(10000))
-		if _, taken := given.LoadOrStore(addr, true); taken { // first: to try it is to take it for a moment
-			continue
+	ports.mu.Lock()
+	defer ports.mu.Unlock()
+	for range blocks * blockSize {
+		if ports.next == ports.end && !claimPorts() {
+			break
 		}
+		addr := fmt.Sprintf("127.0.0.1:%d", ports.next)
+		ports.next++
 		l, err := net.Listen("tcp", addr)
 		if err != nil {
 			continue
@@ -133,4 +149,16 @@ func FreeAddr(t testing.TB) string {
 	}
 	t.Fatal("no port is free for both UDP and TCP")
 	return ""
+}
+
+func claimPorts() bool {
+	for _, i := range rand.Perm(blocks) {
+		first := firstPort + i*blockSize
+		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", first)); err == nil {
+			ports.claims = append(ports.claims, l)
+			ports.next, ports.end = first+1, first+blockSize
+			return true
+		}
+	}
+	return false
 }

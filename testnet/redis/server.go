@@ -288,12 +288,12 @@ func (s *Server) Close() {
 // was killed gets its own again.
 func freePort() (int, error) {
 	for range 100 {
-		port := 20_000 + rand.IntN(10_000)
+		port := 10_000 + rand.IntN(10_000)
 		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 		if err == nil {
 			l.Close()
 			return port, nil
 		}
 	}
-	return 0, errors.New("redis: no free port between 20000 and 30000")
+	return 0, errors.New("redis: no free port between 10000 and 20000")
 }
