@@ -15,6 +15,7 @@ import (
 	"github.com/openclaw/edge/crdt"
 	"github.com/openclaw/edge/testnet/kv"
 	"github.com/openclaw/edge/testnet/latency"
+	"github.com/openclaw/edge/testnet/program"
 )
 
 var aMillion = flag.Bool("million", false, "snapshots of a million buckets instead of 50,000; a minute, 2 GB")
@@ -52,7 +53,7 @@ type millionBuckets struct {
 }
 
 // progress keeps what restore tells the log.
-type progress struct{ safeBuffer }
+type progress struct{ program.Output }
 
 func (p *progress) lines() (n int) { return strings.Count(p.String(), "restore: ") }
 

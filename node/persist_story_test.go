@@ -9,13 +9,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/openclaw/edge/crdt"
 	"github.com/openclaw/edge/testnet/memnet"
+	"github.com/openclaw/edge/testnet/program"
 )
 
 // life is a machine in virtual time: nodes start and stop on it, its disk stays.
@@ -24,31 +24,14 @@ type life struct {
 	net  *memnet.Network
 	addr string
 	cfg  Config
-	log  *safeBuffer
+	log  *program.Output
 
 	*Node
 	stop func()
 }
 
-type safeBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *safeBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *safeBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
-}
-
 func newLife(t *testing.T, net *memnet.Network, i int, dir string) *life {
-	m := &life{t: t, net: net, addr: fmt.Sprintf("10.0.0.%d:7946", i+1), cfg: DefaultConfig(), log: &safeBuffer{}}
+	m := &life{t: t, net: net, addr: fmt.Sprintf("10.0.0.%d:7946", i+1), cfg: DefaultConfig(), log: &program.Output{}}
 	m.cfg.Node, m.cfg.Gossip, m.cfg.NoListen, m.cfg.DataDir = fmt.Sprint("edge-", i), m.addr, true, dir
 	m.cfg.Logger = slog.New(slog.NewTextHandler(m.log, nil))
 	m.cfg.Limits = []crdt.Definition{definition(t, "slow", 100, "60/m"), definition(t, "hourly", 1000, "100/h")}

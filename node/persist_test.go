@@ -14,6 +14,7 @@ import (
 	"github.com/openclaw/edge/persist"
 	"github.com/openclaw/edge/testnet/kv"
 	"github.com/openclaw/edge/testnet/memnet"
+	"github.com/openclaw/edge/testnet/program"
 )
 
 // An operator's snapshot stores what was taken before it was asked for, or says why not.
@@ -79,7 +80,7 @@ func TestSecretsStayInside(t *testing.T) {
 	server := httptest.NewServer(kv.New(kv.Config{Account: "account", Namespace: "namespace", Token: "another"}))
 	defer server.Close()
 	c := testConfig(t)
-	log := &safeBuffer{}
+	log := &program.Output{}
 	c.Logger = textLogger(log)
 	c.Persist.Backend, c.Persist.AccountID, c.Persist.NamespaceID, c.Persist.TokenEnv = BackendCloudflare, "account", "namespace", "TEST_KV_TOKEN"
 	c.Persist.BaseURL = server.URL + kv.BasePath

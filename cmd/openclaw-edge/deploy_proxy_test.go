@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -20,6 +19,7 @@ import (
 
 	"github.com/openclaw/edge/node"
 	"github.com/openclaw/edge/testnet/process"
+	"github.com/openclaw/edge/testnet/program"
 )
 
 // mains are what a distribution's own files around the shipped one would be.
@@ -39,7 +39,7 @@ type proxiedAPI struct {
 	stopNode         func()
 	stop             func()
 	config           string
-	log              lockedBuffer
+	log              program.Output
 }
 
 const limitsOfTheTest = `
@@ -227,21 +227,4 @@ func (w *proxiedAPI) call(c *http.Client, method, path, body string, headers ...
 		w.Fatal(err)
 	}
 	return reply{resp.StatusCode, resp.Header, string(text)}
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex // guards b while the proxy writes
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"io"
 	"net"
 	"net/http"
@@ -11,12 +10,12 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/openclaw/edge/testnet/process"
+	"github.com/openclaw/edge/testnet/program"
 )
 
 // contractMetrics is every metric of the contract that a node without stores owns.
@@ -170,27 +169,15 @@ func (r *reader) run(c command) {
 type served struct {
 	cmd  *exec.Cmd
 	done chan error
-	mu   sync.Mutex // guards the outputs while it runs
-	out  bytes.Buffer
-	log  bytes.Buffer
-}
-
-type locked struct {
-	mu *sync.Mutex
-	b  *bytes.Buffer
-}
-
-func (l locked) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
+	out  program.Output
+	log  program.Output
 }
 
 // start starts a node, and waits until it has said what is written.
 func (r *reader) start(c command) {
 	r.t.Helper()
 	n := &served{cmd: r.bash("exec " + strings.Replace(c.text, "go run ./cmd/openclaw-edge", "openclaw-edge", 1)), done: make(chan error, 1)}
-	n.cmd.Stdout, n.cmd.Stderr = locked{&n.mu, &n.out}, locked{&n.mu, &n.log}
+	n.cmd.Stdout, n.cmd.Stderr = &n.out, &n.log
 	if err := n.cmd.Start(); err != nil {
 		r.t.Fatal(err)
 	}
@@ -199,21 +186,15 @@ func (r *reader) start(c command) {
 	r.t.Cleanup(func() {
 		n.cmd.Process.Kill()
 		if r.t.Failed() {
-			r.t.Logf("$ %s\n%s%s", c.text, n.said(&n.out), n.said(&n.log))
+			r.t.Logf("$ %s\n%s%s", c.text, &n.out, &n.log)
 		}
 	})
 	want := r.plain(c.output)
-	for end := time.Now().Add(patience); !strings.HasPrefix(r.plain(n.said(&n.out)), want); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(patience); !strings.HasPrefix(r.plain(n.out.String()), want); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
-			r.t.Fatalf("$ %s\ngot:\n%s\nwant:\n%s", c.text, r.plain(n.said(&n.out)), want)
+			r.t.Fatalf("$ %s\ngot:\n%s\nwant:\n%s", c.text, r.plain(n.out.String()), want)
 		}
 	}
-}
-
-func (n *served) said(b *bytes.Buffer) string {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return b.String()
 }
 
 // stop is Ctrl-C in its terminal.

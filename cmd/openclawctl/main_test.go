@@ -20,6 +20,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/openclaw/edge/node"
+	"github.com/openclaw/edge/testnet/program"
 )
 
 func TestMain(m *testing.M) {
@@ -119,24 +120,6 @@ func canned(t testing.TB, raw []byte, whenDone func(func())) string {
 	return s.URL
 }
 
-// output collects what a program says while it runs.
-type output struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (o *output) Write(b []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.Write(b)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
-}
-
 const oneLimit = "node: edge-1\nlimits: [{name: pool, capacity: 1000000, refill_rate: 1}]\n"
 
 // top shows who is being served, again and again, until it is interrupted.
@@ -147,7 +130,7 @@ func TestTopShowsWhoIsServed(t *testing.T) {
 	}
 	n, at := startNode(t, dir, t.Cleanup)
 	ctx, interrupt := context.WithCancel(t.Context())
-	var out, errs output
+	var out, errs program.Output
 	ended := make(chan int, 1)
 	go func() { ended <- run(ctx, []string{"top", "--addr", at.HTTP, "-n", "1"}, &out, &errs) }()
 	eventually(t, "two views of who is hot", func() bool {

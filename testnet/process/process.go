@@ -12,11 +12,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"github.com/openclaw/edge/testnet/program"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -89,22 +89,14 @@ func (p *Process) Start() error {
 	cmd, ended := exec.Command(words[0], words[1:]...), make(chan struct{})
 	cmd.Stdout, cmd.Stderr = logs, logs
 	cmd.Env = append(os.Environ(), p.Env...)
-	cmd.SysProcAttr = dieWithParent()
-	cmd.SysProcAttr.Setpgid = true // Ctrl-C in a terminal is for the one that started it
-	started := make(chan error)
-	go func() { // ends with the process
-		// The kernel takes the end of the thread that started it for the end of the parent.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		defer logs.Close()
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			p.err = cmd.Wait()
-			close(ended)
-		}
-	}()
-	if err := <-started; err != nil {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C in a terminal is for the one that started it
+	err = program.Child(cmd, func() {
+		p.err = cmd.Wait()
+		logs.Close()
+		close(ended)
+	})
+	if err != nil {
+		logs.Close()
 		return fmt.Errorf("process: %w", err)
 	}
 	p.cmd, p.ended = cmd, ended

@@ -1,7 +1,9 @@
-// Package program runs a program that says in its log where it listens, such as Prometheus,
-// Alertmanager or openclaw_exporter, until its owner stops it or is gone.
+// Package program runs programs for tests and testnets.
 //
-//	Start(path, args…) ─▶ *Program: Addr, Ended, Log, Stop
+//	Start(path, args…)  ─▶ *Program: one that says in its log where it listens, such as Prometheus,
+//	                       Alertmanager or openclaw_exporter, until its owner stops it or is gone
+//	Child(cmd, wait)    any program, that ends with this one
+//	Output              what a program says, read while it is written
 package program
 
 import (
@@ -11,9 +13,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -38,26 +40,18 @@ var listening = regexp.MustCompile(`msg="?(?:Listening on|listening)"? (?:addres
 // Start starts a program and waits until it listens on loopback.
 func Start(path string, args ...string) (*Program, error) {
 	p := &Program{cmd: exec.Command(path, args...), ended: make(chan struct{})}
-	p.cmd.SysProcAttr = dieWithParent()
-	p.cmd.SysProcAttr.Setpgid = true // Ctrl-C in a terminal is for the one that started it
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C in a terminal is for the one that started it
 	out, err := p.cmd.StderrPipe()
 	if err != nil {
 		return nil, fmt.Errorf("program: %w", err)
 	}
-	started, found := make(chan error), make(chan string, 1)
-	go func() { // ends with the process
-		// The kernel takes the end of the thread that started it for the end of the parent.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		err := p.cmd.Start()
-		started <- err
-		if err == nil {
-			p.read(out, found)
-			p.cmd.Wait()
-			close(p.ended)
-		}
-	}()
-	if err := <-started; err != nil {
+	found := make(chan string, 1)
+	err = Child(p.cmd, func() {
+		p.read(out, found)
+		p.cmd.Wait()
+		close(p.ended)
+	})
+	if err != nil {
 		return nil, fmt.Errorf("program: %w", err)
 	}
 	select {

@@ -19,11 +19,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"syscall"
 	"time"
 
+	"github.com/openclaw/edge/testnet/program"
 	goredis "github.com/redis/go-redis/v9"
 )
 
@@ -162,21 +162,13 @@ func (s *Server) serverArgs(port int) ([]string, error) {
 // launch starts the process and waits until it answers.
 func (s *Server) launch() error {
 	s.cmd = exec.Command(s.binary, s.args...)
-	s.cmd.SysProcAttr = dieWithParent()
 	s.done = make(chan struct{})
-	started := make(chan error)
-	go func() { // ends with the process
-		// The kernel takes the end of the thread that started it for the end of the parent.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		err := s.cmd.Start()
-		started <- err
-		if err == nil {
-			s.cmd.Wait()
-		}
+	err := program.Child(s.cmd, func() {
+		s.cmd.Wait()
 		close(s.done)
-	}()
-	if err := <-started; err != nil {
+	})
+	if err != nil {
+		close(s.done)
 		return fmt.Errorf("redis: %w", err)
 	}
 	s.client = goredis.NewClient(s.options())

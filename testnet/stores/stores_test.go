@@ -26,6 +26,7 @@ import (
 	"github.com/openclaw/edge/node"
 	"github.com/openclaw/edge/testnet/kv"
 	"github.com/openclaw/edge/testnet/process"
+	"github.com/openclaw/edge/testnet/program"
 	"github.com/openclaw/edge/testnet/redis"
 )
 
@@ -70,26 +71,8 @@ func (w *world) persist(every, reconcile time.Duration) node.Persist {
 type member struct {
 	*node.Node
 	cfg  node.Config
-	log  *logBuffer
+	log  *program.Output
 	stop func()
-}
-
-type logBuffer struct {
-	mu sync.Mutex
-	b  []byte
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.b = append(l.b, p...)
-	return len(p), nil
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return string(l.b)
 }
 
 // members configures nodes on loopback, whose one limit hardly refills.
@@ -100,7 +83,7 @@ func members(t testing.TB, count int, p node.Persist) (all []*member) {
 		t.Fatal(err)
 	}
 	for i := range count {
-		m := &member{cfg: node.DefaultConfig(), log: &logBuffer{}}
+		m := &member{cfg: node.DefaultConfig(), log: &program.Output{}}
 		c := &m.cfg
 		c.Node, c.Gossip, c.NoListen, c.DataDir = fmt.Sprint("edge-", i+1), process.FreeAddr(t), true, t.TempDir()
 		c.Logger = slog.New(slog.NewTextHandler(m.log, &slog.HandlerOptions{Level: slog.LevelInfo}))
