@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/bits"
 	"slices"
 	"time"
 
@@ -74,13 +75,19 @@ func (h *header) append(dst []byte, sender string) []byte {
 }
 
 func (s *memberset) append(dst []byte) []byte {
-	var raw [maxMembers / 8]byte
-	for i, w := range s {
-		binary.LittleEndian.PutUint64(raw[8*i:], w)
+	words := len(s)
+	for words > 0 && s[words-1] == 0 {
+		words--
 	}
-	set := bytes.TrimRight(raw[:], "\x00")
-	dst = append(dst, byte(len(set)))
-	return append(dst, set...)
+	if words == 0 {
+		return append(dst, 0)
+	}
+	size := 8*words - bits.LeadingZeros64(s[words-1])/8
+	dst = append(dst, byte(size))
+	for _, w := range s[:words] {
+		dst = binary.LittleEndian.AppendUint64(dst, w)
+	}
+	return dst[:len(dst)-(8*words-size)]
 }
 
 var errHeader = errors.New("node: bad frame header")
@@ -122,7 +129,7 @@ func decodeHeader(b []byte, sender string) (*header, error) {
 		}
 		h.records = append(h.records, rec)
 	}
-	if c.short || len(c.b) > 0 || !bytes.Equal(h.append(nil, sender), b) {
+	if c.short || len(c.b) > 0 || !bytes.Equal(h.append(make([]byte, 0, len(b)), sender), b) {
 		return nil, fmt.Errorf("%w: not in canonical form", errHeader)
 	}
 	return h, nil

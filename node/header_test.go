@@ -53,3 +53,23 @@ func FuzzHeader(f *testing.F) {
 		}
 	})
 }
+
+// A set of members is as many bytes as its last member needs, and comes back whole.
+func TestSetsOfMembersAreShort(t *testing.T) {
+	for _, last := range []int{-1, 0, 7, 8, 63, 64, 71, 72, 500, maxMembers - 1} {
+		var set, back memberset
+		for _, i := range []int{last / 3, last} {
+			if last >= 0 {
+				set.add(i)
+			}
+		}
+		wire := set.append(nil)
+		if want := 1 + (last+8)/8; len(wire) != want {
+			t.Errorf("up to %d: %d bytes, want %d", last, len(wire), want)
+		}
+		c := cutter{b: wire}
+		if c.set(&back); back != set || c.short || len(c.b) > 0 {
+			t.Errorf("up to %d: %v comes back as %v, %d bytes left", last, set, back, len(c.b))
+		}
+	}
+}

@@ -48,6 +48,7 @@ type refill struct {
 	steady     bool            // established, see authorise
 	complete   bool            // all components are known that some reachable peer knows
 	near       map[string]bool // members reachable at the last tick
+	sets       memberSets      // that near, confirmed and met name
 	members    map[string]bool // of roster
 	roster     uint64          // fingerprint
 	stopping   bool
@@ -69,6 +70,12 @@ type hearing struct {
 type sighting struct {
 	since, born time.Time
 	writer      uint64
+}
+
+// memberSets is what a decision says of the members of a roster.
+type memberSets struct {
+	roster                uint64
+	reach, confirmed, met memberset
 }
 
 type sample struct {
@@ -173,7 +180,7 @@ func (r *refill) decide(now time.Time, v *gossip.View, lease time.Duration) (cha
 		established: r.steady, confirmed: r.confirmed, met: r.met, introduced: r.introduced,
 	})
 	r.steady = (a.shown || r.steady) && a.grants[crdt.Open].num > 0 && (a.majority || a.single)
-	r.confirmed, r.met, r.introduced = a.confirmed.names(v), a.met.names(v), a.introduced
+	r.introduced = a.introduced
 	if r.stopping {
 		a.grants = [crdt.Policies]grant{}
 	}
@@ -181,11 +188,9 @@ func (r *refill) decide(now time.Time, v *gossip.View, lease time.Duration) (cha
 	if changed {
 		r.grants, r.rest = a.grants, [crdt.Policies]int64{}
 	}
-	r.near = make(map[string]bool, a.reachable)
-	for i := range v.Members {
-		if a.reach.has(i) {
-			r.near[v.Members[i].Node] = true
-		}
+	if sets := (memberSets{v.Roster, a.reach, a.confirmed, a.met}); sets != r.sets || r.near == nil {
+		r.sets = sets
+		r.near, r.confirmed, r.met = a.reach.names(v), a.confirmed.names(v), a.met.names(v)
 	}
 	r.state.Store(&a)
 	return changed

@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -17,9 +16,8 @@ import (
 func Binary(t testing.TB) string {
 	t.Helper()
 	build.Do(func() {
-		var dir string
-		if dir, build.err = os.MkdirTemp("", "openclaw-edge-*"); build.err == nil {
-			build.path, build.err = Build(context.Background(), dir)
+		if build.dir, build.err = os.MkdirTemp("", "openclaw-edge-*"); build.err == nil {
+			build.path, build.err = Build(context.Background(), build.dir)
 		}
 	})
 	if build.err != nil {
@@ -30,14 +28,14 @@ func Binary(t testing.TB) string {
 
 var build struct {
 	sync.Once
-	path string
-	err  error
+	dir, path string
+	err       error
 }
 
 // Cleanup removes the binary; to be called from TestMain after m.Run.
 func Cleanup() {
-	if build.path != "" {
-		os.RemoveAll(filepath.Dir(build.path))
+	if build.dir != "" {
+		os.RemoveAll(build.dir)
 	}
 }
 
