@@ -21,6 +21,9 @@
 // G(R2) − G(R1) with G(R) = ⌊R·num/den⌋ on a 128-bit product, so that many small
 // advances add up to one large one to the unit and all nodes agree bit for bit.
 //
+// A Reservation is that part of a bucket's counter that belongs to one estimate: an account of the
+// same kind, raised in the same step, so that whatever nodes settle it, the sum can be set right.
+//
 // Beyond design.md: forgiveness is applied at the old mark, before the refill, which
 // keeps Advance(R1); Advance(R2) equal to Advance(R2) also for a bucket in debt; and Join
 // tells whether the other side lacks something of ours, so that the node can pass on

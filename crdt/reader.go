@@ -204,3 +204,16 @@ func (r *reader) optionalBytes(most int) []byte {
 	}
 	return r.next(int(r.within(n, uint64(most))))
 }
+
+// index reads an index into a dictionary of which used entries have been met; new ones come in order.
+func (r *reader) index(used *int, names int) int {
+	i := int(r.uint(1 << 20))
+	switch {
+	case r.err != nil:
+	case i >= names || i > *used:
+		r.fail("name out of order")
+	case i == *used:
+		*used++
+	}
+	return i
+}

@@ -99,7 +99,7 @@ func (u *Unpacker) next() {
 		r.fail("entry of wrong length")
 		return
 	}
-	l := u.index(&u.used.limits, len(u.limits))
+	l := r.index(&u.used.limits, len(u.limits))
 	if r.err != nil {
 		return
 	}
@@ -117,7 +117,7 @@ func (u *Unpacker) next() {
 		b.slots = make([]Slot, 0, (n-6)/4)
 	}
 	for range (n - 6) / 4 {
-		w := u.index(&u.used.writers, len(u.writers))
+		w := r.index(&u.used.writers, len(u.writers))
 		if r.err != nil {
 			return
 		}
@@ -135,17 +135,4 @@ func (u *Unpacker) next() {
 	}
 	b.Filled = Milli(level - b.sum)
 	e.Bucket = b
-}
-
-// index reads a dictionary index; new names come in order.
-func (u *Unpacker) index(used *int, names int) int {
-	i := int(u.r.uint(1 << 20))
-	switch {
-	case u.r.err != nil:
-	case i >= names || i > *used:
-		u.r.fail("name out of order")
-	case i == *used:
-		*used++
-	}
-	return i
 }
