@@ -69,6 +69,7 @@ func (n *Node) quiet() crdt.Instant {
 
 func (p *replica) eachAudited(at crdt.Components, n int, f func(id uint32, i int, sum uint64)) {
 	p.eachAuditedRating(n, f)
+	p.eachAuditedReservation(n, f)
 	force := p.n.force.Load()
 	quiet := p.n.quiet()
 	p.n.table.walk(func(i int, e *entry, place uint32) {

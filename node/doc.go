@@ -9,12 +9,14 @@
 //	  │                                                       ▼
 //	  │     (segment*.go)   ◀─ pack, join ─▶ segments ◀─▶ persist.Hybrid (persist.go) ◀─▶ stores
 //	  ├─▶ ratings: 64 shards ◀─ the same two ways (rate.go, ratings*.go)
+//	  ├─▶ reservations: one table ◀─ the same two ways (reserve.go, reservations*.go)
 //	  ├─ R ─▶ refill.shown ◀─── moves ─── refill daemon (refill.go, authority.go, arrears.go)
 //	  └─────▶ limits in force ◀─ swaps ── file, SIGHUP, the cluster's set (limits.go)
 //
 // Who owns what. A bucket belongs to its shard's lock, which is never held across I/O or a
-// channel; so does a rating, in a table of its own. The limits in force are one immutable value, swapped as one. The refill clocks
-// belong to the daemon; a take sees of them one atomic integer, and no system clock. replica
+// channel; so does a rating, in a table of its own. Reservations have one lock, taken before a
+// shard's, as bucket and account change together. The limits in force are one immutable value,
+// swapped as one. The refill clocks belong to the daemon; a take sees of them one atomic integer, and no system clock. replica
 // is the node as gossip sees it, and runs on gossip's goroutine alone. Run starts everything
 // (its comment lists the parts); New starts nothing.
 //

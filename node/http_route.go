@@ -42,6 +42,8 @@ func (s *server) buildRoutes() {
 		{"GET POST", "/v1/check/{limit}", s.check},
 		{"POST", "/v1/credit/{limit}/{key}", s.credit},
 		{"GET", "/v1/buckets/{limit}/{key}", s.bucket},
+		{"POST", "/v1/reserve/{limit}/{key}", s.reserve},
+		{"POST", "/v1/settle/{id}", s.settle},
 		{"POST", "/v1/ratings/{subject}", s.rate},
 		{"GET", "/v1/ratings/{subject}", s.rating},
 		{"POST", "/-/forget/{node}", s.guarded(s.forget)},

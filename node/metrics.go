@@ -57,7 +57,7 @@ func newMetrics(n *Node) *metrics {
 		},
 	})
 	build.Set(1)
-	m.registry.MustRegister(m.http, m.took, m.grpc.vec, m.reloaded, build, n.stores.operations, n.stores.took, statsCollector{n.Stats}, ratingsCollector{&n.ratings},
+	m.registry.MustRegister(m.http, m.took, m.grpc.vec, m.reloaded, build, n.stores.operations, n.stores.took, statsCollector{n.Stats}, ratingsCollector{&n.ratings}, reservationsCollector{&n.reservations},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

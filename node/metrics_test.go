@@ -60,6 +60,10 @@ func TestSeriesStartAtZero(t *testing.T) {
 		`openclaw_config_last_reload_successful 1`,
 		`openclaw_config_drift{bucket="per-user"} 0`,
 		`openclaw_replication_repairs_total 0`,
+		`openclaw_reservations_held{state="open"} 0`,
+		`openclaw_reservations_total{result="full"} 0`,
+		`openclaw_reservations_refused_total{reason="clock"} 0`,
+		`openclaw_http_requests_total{method="POST",route="/v1/settle/{id}",status="200"} 0`,
 	} {
 		if !strings.Contains(a.body, "\n"+want+"\n") {
 			t.Errorf("no %s", want)

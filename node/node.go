@@ -21,7 +21,7 @@ import (
 )
 
 // Node is one node of the cluster. Make it with New, start it with Run; Take, TakeAll,
-// Credit and Look answer from memory and may be called from any goroutine at any time, also
+// Credit, Reserve, Settle and Look answer from memory and may be called from any goroutine at any time, also
 // before and after Run (time stands still then).
 type Node struct {
 	cfg    Config
@@ -29,11 +29,12 @@ type Node struct {
 	writer crdt.Writer
 	serial atomic.Uint32 // of new slots; see retire
 
-	table   *table
-	ratings ratings
-	force   atomic.Pointer[inForce]
-	refill  refill
-	gossip  *gossip.Gossip
+	table        *table
+	ratings      ratings
+	reservations reservations
+	force        atomic.Pointer[inForce]
+	refill       refill
+	gossip       *gossip.Gossip
 
 	failover    atomic.Bool
 	failoverEnd atomic.Int64  // of n.refill.local, when it switches itself off
@@ -85,6 +86,7 @@ func New(cfg Config) (*Node, error) {
 	n.writer = crdt.NewWriter(cfg.Node, binary.BigEndian.Uint32(random[:]))
 	n.serial.Store(1)
 	n.ratings.init(n.table.seed)
+	n.reservations.init()
 	n.members = membership{count: 1}
 	n.refill.init(knowledge{Clock: make(crdt.Clock)})
 	if err := n.Replace(cfg.Limits, cfg.LimitsVersion); err != nil {
@@ -238,6 +240,7 @@ func (n *Node) tick(now time.Time) {
 		n.settle()
 	}
 	n.mature()
+	n.tickReservations()
 	a := n.refill.state.Load()
 	m := membership{count: max(1, len(v.Members)), unreachable: a.reachable < len(v.Members)}
 	n.limitsMu.Lock()

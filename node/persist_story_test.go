@@ -292,7 +292,7 @@ func TestAStoreThatHangsDelaysReadinessOnly(t *testing.T) {
 		m.run()
 		began := time.Now()
 		time.Sleep(5 * time.Second)
-		if ok, why := m.Ready(); ok || why != "restoring: 0 of 129 segments" {
+		if ok, why := m.Ready(); ok || why != "restoring: 0 of 133 segments" {
 			t.Errorf("%v: %q", ok, why)
 		}
 		if m.settled.Load() {

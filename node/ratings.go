@@ -126,7 +126,7 @@ func (r *ratings) meet(s *ratingShard, name string, most int64) *subject {
 // ratingItem marks the ids of ratings' pages among those of buckets: the highest bit of a place.
 const ratingItem = 1 << (localBits - 1)
 
-func (s *ratingShard) hasRoom() bool { return len(s.pages) < ratingItem }
+func (s *ratingShard) hasRoom() bool { return len(s.pages) < ratingItem>>1 } // the next bit is the reservations'
 
 func (s *ratingShard) place(p *ratingPage) {
 	p.place = uint32(len(s.pages))

@@ -22,6 +22,7 @@ const (
 
 // appendPayload is all that was packed.
 func (p *replica) appendPayload(dst []byte) []byte {
+	dst = p.appendReservations(dst)
 	if p.ratings.Entries() > 0 {
 		p.scratch = p.ratings.Append(p.scratch[:0])
 		dst = binary.AppendUvarint(append(dst, payloadWithRatings), uint64(len(p.scratch)))
@@ -62,10 +63,15 @@ func (p *replica) drainRatings(ids []uint32) []uint32 {
 }
 
 func (p *replica) packItem(id uint32, max int) bool {
-	if id&ratingItem != 0 {
-		return p.packRating(id, max)
+	if isReservation(id) {
+		return p.packReservation(id, max)
 	}
-	return p.packBucket(id, max)
+	return p.besideReservations(max, func(max int) bool {
+		if id&ratingItem != 0 {
+			return p.packRating(id, max)
+		}
+		return p.packBucket(id, max)
+	})
 }
 
 // addBucket adds a bucket to the payload; false if it does not fit beside its ratings.
@@ -147,7 +153,7 @@ func (p *replica) scanRatings(cursor uint64, ids []uint32, most int) ([]uint32, 
 			ids = append(ids, uint32(i)<<localBits|ratingItem|place)
 		}
 	}
-	return ids, 0
+	return p.scanReservations(reservationsFrom, ids, max(0, most))
 }
 
 // auditParts is into how many ranges the votes on one subject fall, at most: a range with all

@@ -26,7 +26,7 @@ func votesSpecs() (specs []persist.SegmentSpec) {
 	return specs
 }
 
-func holdsVotes(segment string) bool { return strings.HasPrefix(segment, "v") } // others: digits, or "limits"
+func holdsVotes(segment string) bool { return strings.HasPrefix(segment, "v") } // others: digits, "limits", or r and a digit
 
 // packVotes emits the payloads of some votes' segments, packAtOnce of them a walk.
 func (g *segments) packVotes(ctx context.Context, which []int, emit func(segment int, payload []byte) error) error {

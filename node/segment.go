@@ -19,8 +19,8 @@ import (
 const (
 	segmentBits  = 6
 	bucketSegs   = 1 << segmentBits
-	limitsSeg    = 0                          // of persist's numbers; bucket segment i is 1 + i
-	segmentCount = 1 + bucketSegs + votesSegs // those of votes last: ratings_segment.go
+	limitsSeg    = 0                                      // of persist's numbers; bucket segment i is 1 + i
+	segmentCount = firstReservationsSeg + reservationSegs // then those of votes and of reservations
 
 	segmentPrefix = "rating_bucket" // of store keys
 	limitsName    = "limits"
@@ -32,7 +32,7 @@ func segmentSpecs() []persist.SegmentSpec {
 	for i := range bucketSegs {
 		specs = append(specs, persist.SegmentSpec{Name: fmt.Sprintf("%02d", i), Prefix: segmentPrefix, TTL: segmentTTL})
 	}
-	return append(specs, votesSpecs()...)
+	return append(append(specs, votesSpecs()...), reservationsSpecs()...)
 }
 
 // segmentOf is the bucket segment of a key, 0 to 63.
@@ -76,6 +76,9 @@ type segments struct {
 // Changes numbers what has changed since the last call. What gossip drains between two calls
 // may be numbered by both: a write too many, and none too few.
 func (g *segments) Changes(dst []uint64) []uint64 {
+	r := &g.n.reservations
+	r.mu.Lock() // what changes both a bucket and a reservation is in both numbers, or in none
+	defer r.mu.Unlock()
 	set := g.n.dirtySegments()
 	if force := g.n.force.Load().set; force != g.set {
 		g.set = force
@@ -95,6 +98,14 @@ func (g *segments) Changes(dst []uint64) []uint64 {
 		for i := range votesSegs {
 			if set>>i&1 == 1 {
 				g.numbers[firstVotesSeg+i] = g.newest
+			}
+		}
+	}
+	if set := r.changed.set.Swap(0); set != 0 {
+		g.newest++
+		for i := range reservationSegs {
+			if set>>i&1 == 1 {
+				g.numbers[firstReservationsSeg+i] = g.newest
 			}
 		}
 	}
@@ -200,8 +211,14 @@ var _ persist.State = (*segments)(nil)
 // Pack emits the payloads; some segments at a time, so that it never holds more than
 // packAtOnce unfinished ones.
 func (g *segments) Pack(ctx context.Context, which []int, emit func(segment int, payload []byte) error) error {
-	var buckets, votes []int
+	g.n.reservations.hold(true)
+	defer g.n.reservations.hold(false)
+	var buckets, votes, reserved []int
 	for _, i := range which {
+		if i >= firstReservationsSeg {
+			reserved = append(reserved, i)
+			continue
+		}
 		if i >= firstVotesSeg {
 			votes = append(votes, i)
 			continue
@@ -215,6 +232,9 @@ func (g *segments) Pack(ctx context.Context, which []int, emit func(segment int,
 		if err := g.finish(0, limitsSeg, emit); err != nil {
 			return err
 		}
+	}
+	if err := g.packReservations(ctx, reserved, emit); err != nil {
+		return err
 	}
 	for len(buckets) > 0 {
 		k := min(packAtOnce, len(buckets))

@@ -34,6 +34,9 @@ func (g *segments) Join(s *persist.Segment) error {
 	if len(s.Payload) == 0 {
 		return nil
 	}
+	if holdsReservations(s.Name) {
+		return g.joinStoredReservations(s.Payload)
+	}
 	if holdsVotes(s.Name) {
 		return g.joinVotes(s.Payload, s.Time)
 	}

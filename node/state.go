@@ -10,7 +10,7 @@ import (
 )
 
 // replica is the node as gossip sees it: items to pack, payloads to join. Item 0 is the set
-// of limits, every other one a bucket or votes, by its place in its table. All of it runs on gossip's
+// of limits, every other one a bucket, votes or a reservation, by its place in its table. All of it runs on gossip's
 // loop; buckets are reached under their shard's lock, one at a time.
 type replica struct {
 	n      *Node
@@ -23,12 +23,15 @@ type replica struct {
 	ratings      crdt.RatingPacker
 	ratingReader crdt.RatingUnpacker
 	scratch      []byte
+
+	reservations      crdt.ReservationPacker
+	reservationReader crdt.ReservationUnpacker
 }
 
 const setItem = 0
 
-// Drain appends the places changed since the last call.
-func (p *replica) Drain(ids []uint32) []uint32 {
+// drain appends the places changed since the last call, but for reservations.
+func (p *replica) drain(ids []uint32) []uint32 {
 	if p.n.setDirty.Swap(false) {
 		ids = append(ids, setItem)
 	}
@@ -57,8 +60,8 @@ func (p *replica) Drain(ids []uint32) []uint32 {
 	return p.drainRatings(ids)
 }
 
-// Pack appends a batch with the leading items of ids.
-func (p *replica) Pack(dst []byte, ids []uint32, max int) ([]byte, int) {
+// pack appends a payload with the leading items of ids.
+func (p *replica) pack(dst []byte, ids []uint32, max int) ([]byte, int) {
 	p.packer.Reset()
 	p.ratings.Reset()
 	covered := 0
@@ -112,8 +115,8 @@ func (f *inForce) at(e *entry) *Limit {
 	return f.byID[e.limit]
 }
 
-// Unpack joins a batch.
-func (p *replica) Unpack(payload []byte, ids []uint32) ([]uint32, int, error) {
+// unpack joins a payload without reservations.
+func (p *replica) unpack(payload []byte, ids []uint32) ([]uint32, int, error) {
 	votes, payload, err := splitPayload(payload)
 	if err != nil {
 		return ids, 0, err
@@ -294,12 +297,15 @@ func (p *replica) Heard(node string, raw []byte, first bool) error {
 	return p.n.refill.hear(node, h, p.n.writerOf(node), time.Now())
 }
 
-// Scan walks all items: the set first, then the buckets shard by shard, then the ratings.
+// Scan walks all items: the set first, then the buckets shard by shard, the ratings, the reservations.
 func (p *replica) Scan(cursor uint64, ids []uint32, max int) ([]uint32, uint64) {
 	if cursor == 0 {
 		ids = append(ids, setItem)
 		max--
 		cursor = 1
+	}
+	if cursor >= reservationsFrom {
+		return p.scanReservations(cursor, ids, max)
 	}
 	if cursor >= ratingsFrom {
 		return p.scanRatings(cursor, ids, max)
