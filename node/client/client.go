@@ -156,24 +156,32 @@ func (c *Client) Take(ctx context.Context, limit, key string, cost int64) (*Resu
 func (c *Client) ask(ctx context.Context, limit, key string, cost int64) (*Result, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.cfg.Timeout, fmt.Errorf("no answer within %v", c.cfg.Timeout))
 	defer cancel()
-	to := c.base + "/v1/take/" + url.PathEscape(limit) + "/" + url.PathEscape(key) + "?cost=" + strconv.FormatInt(cost, 10)
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, to, nil)
+	resp, body, err := c.post(ctx, "/v1/take/"+url.PathEscape(limit)+"/"+url.PathEscape(key)+"?cost="+strconv.FormatInt(cost, 10))
 	if err != nil {
-		return nil, fmt.Errorf("client: %w", err)
+		return nil, err
+	}
+	return decode(resp, body)
+}
+
+// post is one call, without a body; the answer's is read and closed.
+func (c *Client) post(ctx context.Context, path string) (*http.Response, []byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+path, nil)
+	if err != nil {
+		return nil, nil, fmt.Errorf("client: %w", err)
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
 		if cause := context.Cause(ctx); cause != nil {
 			err = cause
 		}
-		return nil, fmt.Errorf("client: %s: %w", c.base, err)
+		return nil, nil, fmt.Errorf("client: %s: %w", c.base, err)
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxReply))
 	if err != nil {
-		return nil, fmt.Errorf("client: %s: %w", c.base, err)
+		return nil, nil, fmt.Errorf("client: %s: %w", c.base, err)
 	}
-	return decode(resp, body)
+	return resp, body, nil
 }
 
 // decode reads the answer. What is neither a decision nor a node's refusal is no node's.

@@ -6,6 +6,7 @@ import (
 	"log"
 	"net/http"
 	"net/http/httptest"
+	"time"
 
 	"github.com/openclaw/edge/node/client"
 )
@@ -67,4 +68,37 @@ func ExampleClient_Take() {
 	// Output:
 	// true 0
 	// client: 404: unknown limit "upload": GET /v1/limits lists those in force
+}
+
+// A call of a language model: its tokens are estimated before, and known after. Who is cut short in
+// between gets the estimate back after the ttl.
+func ExampleClient_Reserve() {
+	addr, stop := startNode()
+	defer stop()
+
+	limiter, err := client.New(client.Config{Addr: addr, OnFailure: client.FailClosed})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer limiter.Close()
+	res, err := limiter.Reserve(context.Background(), "uploads", "carol", 2, 90*time.Second)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(res.Allowed, res.Remaining)
+
+	for range 2 { // a retry settles once
+		done, err := limiter.Settle(context.Background(), res.ID, 1)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(done.Key, done.Reserved, done.Used, done.Applied, done.Again)
+	}
+	_, err = limiter.Settle(context.Background(), res.ID, 2)
+	fmt.Println(err)
+	// Output:
+	// true 0
+	// carol 2 1 true false
+	// carol 2 1 true true
+	// client: 409: this reservation is settled: 1 tokens were used, and that stays; credit or take the difference, if it was wrong
 }
