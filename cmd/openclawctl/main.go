@@ -31,6 +31,9 @@ type flags struct {
 	Credit creditCmd `cmd:"" help:"Give tokens back."`
 	Bucket bucketCmd `cmd:"" help:"Look at a bucket without taking."`
 
+	Reserve reserveCmd `cmd:"" help:"Take an estimate, to be settled later; exit 3 if refused."`
+	Settle  settleCmd  `cmd:"" help:"Replace a reservation's estimate by what was used."`
+
 	Limits  limitsCmd  `cmd:"" help:"The limits in force."`
 	Members membersCmd `cmd:"" help:"The cluster as this node sees it."`
 	Top     topCmd     `cmd:"" help:"Live view of hot keys, dry keys and debts."`
