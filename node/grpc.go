@@ -124,15 +124,15 @@ func (d *grpcDoor) watch(ctx context.Context) {
 }
 
 // unary measures calls, and keeps a fault in one from ending the process, as net/http does.
-func unary(took *grpcLatency, log *slog.Logger) grpc.UnaryServerInterceptor {
+func unary(took *latencies, log *slog.Logger) grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, q any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (a any, err error) {
-		began := time.Now()
+		began := elapsed()
 		defer func() {
 			if fault := recover(); fault != nil {
 				log.Error("grpc: a call failed", "method", info.FullMethod, "fault", fault, "stack", string(debug.Stack()))
 				a, err = nil, status.Error(codes.Internal, "a fault of this node, not of the request; its log says more")
 			}
-			took.observe(strings.TrimPrefix(info.FullMethod, "/"), status.Code(err), time.Since(began))
+			took.of(strings.TrimPrefix(info.FullMethod, "/"), status.Code(err).String()).observe(elapsed() - began)
 		}()
 		return handle(ctx, q)
 	}

@@ -191,7 +191,7 @@ func TestAFaultInACallIsAnAnswer(t *testing.T) {
 	if status.Code(err) != codes.Internal {
 		t.Errorf("%v", err)
 	}
-	if n := testutil.CollectAndCount(took.vec); n != 1 {
+	if n := testutil.CollectAndCount(took); n != 1 {
 		t.Errorf("%d series of a failed call", n)
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -21,15 +20,18 @@ type handler func(w http.ResponseWriter, r *http.Request, rest string) (status i
 // limited, and answers 404 and 405 in plain text.
 type route struct {
 	pattern string
-	methods map[string]handler
+	prefix  string // of the paths, up to the pattern's first brace
+	methods map[string]*method
 	allow   string
-	counts  map[string]*methodCounts
 	took    classes
 }
 
-// methodCounts are the two counters of a busy route, resolved once: a look-up by three
-// labels costs as much as the take.
-type methodCounts struct{ ok, limited prometheus.Counter }
+// method is what answers to one, and the two counters of a busy route, resolved once: a look-up
+// by three labels costs as much as the take.
+type method struct {
+	handle      handler
+	ok, limited prometheus.Counter
+}
 
 func (s *server) buildRoutes() {
 	s.exact = map[string]*route{}
@@ -80,49 +82,46 @@ func (s *server) buildRoutes() {
 }
 
 func (s *server) newRoute(pattern string, methods map[string]handler) *route {
-	r := &route{pattern: pattern, methods: methods, counts: map[string]*methodCounts{}}
-	var allowed []string
-	for m := range methods {
-		allowed = append(allowed, m)
-		r.counts[m] = &methodCounts{s.metrics.requests("200", pattern, m), s.metrics.requests("429", pattern, m)}
+	r := &route{pattern: pattern, methods: map[string]*method{}}
+	r.prefix, _, _ = strings.Cut(pattern, "{")
+	for m, handle := range methods {
+		r.methods[m] = &method{handle, s.metrics.requests("200", pattern, m), s.metrics.requests("429", pattern, m)}
 	}
-	slices.Sort(allowed)
-	r.allow = strings.Join(allowed, ", ")
+	r.allow = strings.Join(slices.Sorted(maps.Keys(r.methods)), ", ")
 	return r
 }
 
 // merge adds the methods of another route at the same path.
 func (r *route) merge(o *route) {
 	maps.Copy(r.methods, o.methods)
-	maps.Copy(r.counts, o.counts)
 	r.allow = strings.Join(slices.Sorted(maps.Keys(r.methods)), ", ")
 }
 
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	began := time.Now()
+	began := elapsed()
 	path := r.URL.RawPath
 	if path == "" {
 		path = r.URL.Path
 	}
 	at, rest := s.find(path)
+	m := at.methods[r.Method]
 	var status int
-	switch handle, ok := at.methods[r.Method]; {
-	case ok:
-		status = handle(w, r, rest)
+	switch {
+	case m != nil:
+		status = m.handle(w, r, rest)
 	case at == s.unknown:
 		status = problem(w, http.StatusNotFound, "nothing is at this path; POST /v1/take/{limit}/{key} takes a token, GET /v1/limits lists the limits")
 	default:
 		w.Header().Set("Allow", at.allow)
 		status = problem(w, http.StatusMethodNotAllowed, at.pattern+" answers to "+at.allow+" only")
 	}
-	s.count(at, r.Method, status)
-	at.took.observe(s.metrics.took, at.pattern, status, time.Since(began))
+	s.count(at, m, r.Method, status)
+	at.took.observe(s.metrics.took, at.pattern, status, elapsed()-began)
 }
 
 func (s *server) find(path string) (at *route, rest string) {
 	for _, r := range s.prefix {
-		// A prefix is the pattern up to its first brace, and nothing but it: /v1/take/ too.
-		if rest, ok := strings.CutPrefix(path, r.pattern[:strings.IndexByte(r.pattern, '{')]); ok {
+		if rest, ok := strings.CutPrefix(path, r.prefix); ok { // nothing but it: /v1/take/ too
 			return r, rest
 		}
 	}
@@ -132,18 +131,16 @@ func (s *server) find(path string) (at *route, rest string) {
 	return s.unknown, ""
 }
 
-func (s *server) count(at *route, method string, status int) {
-	if c := at.counts[method]; c != nil {
-		switch status {
-		case http.StatusOK:
-			c.ok.Inc()
-			return
-		case http.StatusTooManyRequests:
-			c.limited.Inc()
-			return
-		}
+// count counts a request; m is nil if the route does not answer to its method.
+func (s *server) count(at *route, m *method, name string, status int) {
+	switch {
+	case m != nil && status == http.StatusOK:
+		m.ok.Inc()
+	case m != nil && status == http.StatusTooManyRequests:
+		m.limited.Inc()
+	default:
+		s.metrics.requests(statusLabel(status), at.pattern, methodLabel(name)).Inc()
 	}
-	s.metrics.requests(statusLabel(status), at.pattern, methodLabel(method)).Inc()
 }
 
 // methodLabel keeps a client's inventions out of the labels.

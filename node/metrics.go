@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"time"
 
-	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -21,8 +20,8 @@ import (
 type metrics struct {
 	registry *prometheus.Registry
 	http     *prometheus.CounterVec
-	took     *prometheus.HistogramVec // of HTTP calls
-	grpc     *grpcLatency
+	took     *latencies // of HTTP calls
+	grpc     *latencies
 	reloaded prometheus.Gauge
 	errors   *log.Logger
 }
@@ -38,7 +37,7 @@ func newMetrics(n *Node) *metrics {
 		errors:   slog.NewLogLogger(n.log.Handler(), slog.LevelWarn),
 		registry: prometheus.NewRegistry(),
 		took:     newHTTPLatency(),
-		grpc:     newGRPCLatency(ratelimitv3.RateLimitService_ShouldRateLimit_FullMethodName[1:]),
+		grpc:     newGRPCLatency(),
 		http: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "openclaw_http_requests_total",
 			Help: "Requests answered, by status, route of the API and method.",
@@ -57,7 +56,7 @@ func newMetrics(n *Node) *metrics {
 		},
 	})
 	build.Set(1)
-	m.registry.MustRegister(m.http, m.took, m.grpc.vec, m.reloaded, build, n.stores.operations, n.stores.took, statsCollector{n.Stats}, ratingsCollector{&n.ratings}, reservationsCollector{&n.reservations},
+	m.registry.MustRegister(m.http, m.took, m.grpc, m.reloaded, build, n.stores.operations, n.stores.took, statsCollector{n.Stats}, ratingsCollector{&n.ratings}, reservationsCollector{&n.reservations},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
