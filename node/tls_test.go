@@ -16,21 +16,23 @@ import (
 	"time"
 
 	"google.golang.org/grpc/credentials"
+
+	"github.com/openclaw/edge/testnet/certs"
 )
 
 // tlsNode serves with certificates of ca's in dir, and takes clients of clients'.
-func tlsNode(t *testing.T, ca, clients *testCA) (n running, dir string) {
+func tlsNode(t *testing.T, ca, clients *certs.Authority) (n running, dir string) {
 	c := envoyConfig(t)
 	dir = t.TempDir()
 	c.TLS = TLS{Cert: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem"), ClientCA: filepath.Join(dir, "clients.pem")}
 	renew(t, dir, ca, 1)
-	write(t, c.TLS.ClientCA, clients.pem)
+	write(t, c.TLS.ClientCA, clients.PEM)
 	return startNode(t, c), dir
 }
 
 // renew writes the two files one after the other: in between they do not fit.
-func renew(t *testing.T, dir string, ca *testCA, serial int64) {
-	cert, key := ca.issue(serial, time.Hour)
+func renew(t *testing.T, dir string, ca *certs.Authority, serial int64) {
+	cert, key := ca.Issue(serial, time.Hour)
 	write(t, filepath.Join(dir, "cert.pem"), cert)
 	write(t, filepath.Join(dir, "key.pem"), key)
 }
@@ -55,17 +57,17 @@ func get(c *tls.Config, method, url string) (serial int64, body string, err erro
 }
 
 func TestOnlyClientsOfTheAuthorityAreServed(t *testing.T) {
-	ca, other := newTestCA(t, "ours"), newTestCA(t, "another")
+	ca, other := certs.New(t, "ours"), certs.New(t, "another")
 	n, _ := tlsNode(t, ca, ca)
 	for name, c := range map[string]struct {
 		tls  *tls.Config
 		good bool
 	}{
-		"ours":                     {ca.client(ca), true},
-		"no certificate":           {ca.client(nil), false},
-		"another's":                {ca.client(other), false},
-		"who does not trust us":    {other.client(ca), false},
-		"ours, two protocols late": {&tls.Config{RootCAs: ca.client(ca).RootCAs, Certificates: ca.client(ca).Certificates, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}, false},
+		"ours":                     {ca.Client(ca), true},
+		"no certificate":           {ca.Client(nil), false},
+		"another's":                {ca.Client(other), false},
+		"who does not trust us":    {other.Client(ca), false},
+		"ours, two protocols late": {&tls.Config{RootCAs: ca.Client(ca).RootCAs, Certificates: ca.Client(ca).Certificates, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}, false},
 	} {
 		for _, url := range []string{"https://" + n.http + "/healthz", "https://" + n.metrics + "/metrics"} {
 			if _, _, err := get(c.tls, "GET", url); (err == nil) != c.good {
@@ -94,9 +96,9 @@ func TestOnlyClientsOfTheAuthorityAreServed(t *testing.T) {
 }
 
 func TestCertificatesAreRotatedUnderLoadWithoutAFailedRequest(t *testing.T) {
-	ca := newTestCA(t, "ours")
+	ca := certs.New(t, "ours")
 	n, dir := tlsNode(t, ca, ca)
-	mine := ca.client(ca)
+	mine := ca.Client(ca)
 	ctx, stop := context.WithCancel(t.Context())
 	var g sync.WaitGroup
 	var asked atomic.Int64
@@ -148,9 +150,9 @@ func TestCertificatesAreRotatedUnderLoadWithoutAFailedRequest(t *testing.T) {
 }
 
 func TestABadCertificateLeavesTheOldOneInForce(t *testing.T) {
-	ca := newTestCA(t, "ours")
+	ca := certs.New(t, "ours")
 	n, dir := tlsNode(t, ca, ca)
-	mine := ca.client(ca)
+	mine := ca.Client(ca)
 	see := func(metric string) func() bool {
 		return func() bool {
 			serial, body, err := get(mine, "GET", "https://"+n.metrics+"/metrics")
@@ -160,7 +162,7 @@ func TestABadCertificateLeavesTheOldOneInForce(t *testing.T) {
 	if !see("1")() {
 		t.Fatal("no metric of a good certificate")
 	}
-	cert, key := ca.issue(2, -time.Minute)
+	cert, key := ca.Issue(2, -time.Minute)
 	for what, spoil := range map[string]func(){
 		"no PEM":       func() { write(t, filepath.Join(dir, "cert.pem"), "hello") },
 		"gone":         func() { os.Remove(filepath.Join(dir, "key.pem")) },
@@ -185,7 +187,7 @@ func TestABadCertificateLeavesTheOldOneInForce(t *testing.T) {
 }
 
 func TestHangupReadsTheCertificates(t *testing.T) {
-	ca := newTestCA(t, "ours")
+	ca := certs.New(t, "ours")
 	var c *certificates
 	dir := t.TempDir()
 	renew(t, dir, ca, 1)
@@ -217,12 +219,12 @@ func TestHangupReadsTheCertificates(t *testing.T) {
 }
 
 func TestTheFilesOfTLSAreCheckedWithLineAndColumn(t *testing.T) {
-	dir, ca := t.TempDir(), newTestCA(t, "ours")
+	dir, ca := t.TempDir(), certs.New(t, "ours")
 	path := func(name string) string { return filepath.Join(dir, name) }
-	cert, key := ca.issue(1, time.Hour)
-	_, otherKey := ca.issue(2, time.Hour)
-	late, lateKey := ca.issue(3, -time.Minute)
-	for name, text := range map[string]string{"cert": cert, "key": key, "other": otherKey, "late": late, "lateKey": lateKey, "ca": ca.pem, "empty": ""} {
+	cert, key := ca.Issue(1, time.Hour)
+	_, otherKey := ca.Issue(2, time.Hour)
+	late, lateKey := ca.Issue(3, -time.Minute)
+	for name, text := range map[string]string{"cert": cert, "key": key, "other": otherKey, "late": late, "lateKey": lateKey, "ca": ca.PEM, "empty": ""} {
 		write(t, path(name), text)
 	}
 	for _, c := range []struct{ cert, key, ca, want string }{

@@ -1,4 +1,8 @@
-package node
+// Package certs is a certificate authority for tests: of a node's TLS, and of its clients'.
+//
+//	New ─▶ Authority: Issue ─▶ a certificate and its key, for a server or a client on loopback
+//	            └─ Client ─▶ the TLS of a client that trusts it
+package certs
 
 import (
 	"crypto/ecdsa"
@@ -14,16 +18,18 @@ import (
 	"time"
 )
 
-// testCA signs certificates of a test.
-type testCA struct {
+// Authority signs certificates of a test.
+type Authority struct {
+	PEM  string // its own certificate
 	t    testing.TB
 	key  *ecdsa.PrivateKey
 	cert *x509.Certificate
-	pem  string
 }
 
-func newTestCA(t testing.TB, name string) *testCA {
-	a := &testCA{t: t, key: newKey(t)}
+// New makes an authority that is good for an hour.
+func New(t testing.TB, name string) *Authority {
+	t.Helper()
+	a := &Authority{t: t, key: newKey(t)}
 	a.cert = &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true,
 		KeyUsage: x509.KeyUsageCertSign, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
 	der, err := x509.CreateCertificate(rand.Reader, a.cert, a.cert, &a.key.PublicKey, a.key)
@@ -33,7 +39,7 @@ func newTestCA(t testing.TB, name string) *testCA {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a.pem = block("CERTIFICATE", der)
+	a.PEM = block("CERTIFICATE", der)
 	return a
 }
 
@@ -49,8 +55,9 @@ func block(kind string, der []byte) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
 }
 
-// issue makes a certificate for loopback, good from now for so long, for a server or a client.
-func (a *testCA) issue(serial int64, good time.Duration) (cert, key string) {
+// Issue makes a certificate for 127.0.0.1, good from now for so long, for a server or a client.
+func (a *Authority) Issue(serial int64, good time.Duration) (cert, key string) {
+	a.t.Helper()
 	k := newKey(a.t)
 	template := &x509.Certificate{SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "edge-1"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(good)}
@@ -65,13 +72,15 @@ func (a *testCA) issue(serial int64, good time.Duration) (cert, key string) {
 	return block("CERTIFICATE", der), block("PRIVATE KEY", raw)
 }
 
-// client is the TLS of a client that trusts the authority, and shows a certificate of signer's
+// Client is the TLS of a client that trusts the authority, and shows a certificate of signer's
 // unless that is nil.
-func (a *testCA) client(signer *testCA) *tls.Config {
+func (a *Authority) Client(signer *Authority) *tls.Config {
+	a.t.Helper()
 	c := &tls.Config{RootCAs: x509.NewCertPool(), MinVersion: tls.VersionTLS12}
 	c.RootCAs.AddCert(a.cert)
 	if signer != nil {
-		pair, err := tls.X509KeyPair(pairOf(signer.issue(99, time.Hour)))
+		cert, key := signer.Issue(99, time.Hour)
+		pair, err := tls.X509KeyPair([]byte(cert), []byte(key))
 		if err != nil {
 			a.t.Fatal(err)
 		}
@@ -79,5 +88,3 @@ func (a *testCA) client(signer *testCA) *tls.Config {
 	}
 	return c
 }
-
-func pairOf(cert, key string) ([]byte, []byte) { return []byte(cert), []byte(key) }
