@@ -31,8 +31,11 @@ func (a *api) unreachable(err error) error {
 		return fmt.Errorf("no answer from %s within %v\nIs the address right, and not behind a firewall? --timeout waits longer", a.base, a.timeout)
 	case strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
 		return fmt.Errorf("%s does not speak TLS\nWrite --addr http://…", a.base)
-	case strings.Contains(err.Error(), "tls:") || strings.Contains(err.Error(), "x509:"):
-		return fmt.Errorf("%s: %w\n--tls-ca names the certificates to trust, --tls-cert and --tls-key who we are", a.base, err)
+	case a.who.asked.Load():
+		return a.who.refused(a.base, err)
+	}
+	if why := distrusted(a.base, err); why != nil {
+		return why
 	}
 	return fmt.Errorf("%s: %w", a.base, err)
 }
@@ -47,8 +50,6 @@ func (a *api) advice(status int, detail, path string, withToken bool) string {
 	case status == http.StatusNotFound && strings.HasPrefix(detail, "nothing is at this path"):
 		path, _, _ = strings.Cut(path, "?")
 		return fmt.Sprintf("This node does not know %s: it is older than this openclawctl, or --addr is not its API", path)
-	case status == http.StatusBadRequest && strings.Contains(detail, "HTTPS server"):
-		return "Write --addr https://…"
 	}
 	return ""
 }

@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -25,26 +23,33 @@ const maxAnswer = 64 << 20
 type api struct {
 	base    string // http://HOST:PORT
 	timeout time.Duration
+	who     *identity
 	http    *http.Client
 }
 
 func newAPI(f *flags) (*api, error) {
-	base, err := baseURL(f.Addr)
+	scheme := "http://"
+	if f.TLSCA != "" || f.TLSCert != "" {
+		scheme = "https://"
+	}
+	base, err := baseURL(f.Addr, scheme)
+	if err != nil {
+		return nil, err
+	}
+	config, who, err := f.tls()
 	if err != nil {
 		return nil, err
 	}
 	t := http.DefaultTransport.(*http.Transport).Clone()
-	if t.TLSClientConfig, err = f.tls(); err != nil {
-		return nil, err
-	}
-	return &api{base: base, timeout: f.Timeout, http: &http.Client{
+	t.TLSClientConfig = config
+	return &api{base: base, timeout: f.Timeout, who: who, http: &http.Client{
 		Transport:     t,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}, nil
 }
 
-// baseURL takes a URL, HOST:PORT or :PORT.
-func baseURL(addr string) (string, error) {
+// baseURL takes a URL, or HOST:PORT or :PORT of the scheme.
+func baseURL(addr, scheme string) (string, error) {
 	full := addr
 	if !strings.Contains(addr, "://") {
 		host, port, err := net.SplitHostPort(addr)
@@ -54,36 +59,13 @@ func baseURL(addr string) (string, error) {
 		if host == "" {
 			host = "127.0.0.1"
 		}
-		full = "http://" + net.JoinHostPort(host, port)
+		full = scheme + net.JoinHostPort(host, port)
 	}
 	u, err := url.Parse(full)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.RawQuery != "" {
 		return "", usageError{fmt.Errorf("--addr %q: write HOST:PORT or a URL, as in 127.0.0.1:8080 or https://edge-1.example", addr)}
 	}
 	return strings.TrimSuffix(u.String(), "/"), nil
-}
-
-func (f *flags) tls() (*tls.Config, error) {
-	c := &tls.Config{}
-	if f.TLSCA != "" {
-		pem, err := os.ReadFile(f.TLSCA)
-		if err != nil {
-			return nil, usageError{fmt.Errorf("--tls-ca: %w", err)}
-		}
-		c.RootCAs = x509.NewCertPool()
-		if !c.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, usageError{fmt.Errorf("--tls-ca: no certificate in %s; PEM is expected", f.TLSCA)}
-		}
-	}
-	if f.TLSCert == "" && f.TLSKey == "" {
-		return c, nil
-	}
-	pair, err := tls.LoadX509KeyPair(f.TLSCert, f.TLSKey)
-	if err != nil {
-		return nil, usageError{fmt.Errorf("--tls-cert and --tls-key belong together: %w", err)}
-	}
-	c.Certificates = []tls.Certificate{pair}
-	return c, nil
 }
 
 // answer is a node's.
@@ -127,7 +109,11 @@ func (a *api) call(ctx context.Context, method, path string) (*answer, error) {
 	if err != nil {
 		return nil, a.unreachable(err)
 	}
+	a.who.asked.Store(false) // whoever answers has taken us for whom we are
 	got := &answer{resp.StatusCode, body}
+	if strings.HasPrefix(string(body), "Client sent an HTTP request to an HTTPS server") { // net/http's own words
+		return nil, fmt.Errorf("%s speaks TLS\nWrite --addr https://…", a.base)
+	}
 	if !json.Valid(body) {
 		return nil, fmt.Errorf("%s answered %s, and that is no JSON: is this the address of a node's API?", a.base, resp.Status)
 	}

@@ -23,9 +23,9 @@ type flags struct {
 	Addr    string        `env:"OPENCLAW_ADDR" default:"http://127.0.0.1:8080" placeholder:"URL|HOST:PORT" help:"Node to ask (default ${default})."`
 	Output  string        `short:"o" enum:"table,json" default:"table" placeholder:"table|json" help:"table, or json for the node's own answer (default ${default})."`
 	Timeout time.Duration `default:"10s" placeholder:"10s" help:"Longest wait for one answer (default ${default})."`
-	TLSCA   string        `name:"tls-ca" placeholder:"FILE" help:"Certificates (PEM) that an https node is trusted by, in place of the system's."`
-	TLSCert string        `name:"tls-cert" placeholder:"FILE" help:"Our certificate (PEM), where the node asks for one."`
-	TLSKey  string        `name:"tls-key" placeholder:"FILE" help:"Its key (PEM)."`
+	TLSCA   string        `name:"tls-ca" env:"OPENCLAW_TLS_CA" placeholder:"FILE" help:"Certificates (PEM) that an https node is trusted by, in place of the system's."`
+	TLSCert string        `name:"tls-cert" env:"OPENCLAW_TLS_CERT" placeholder:"FILE" help:"Our certificate (PEM), where the node asks for one."`
+	TLSKey  string        `name:"tls-key" env:"OPENCLAW_TLS_KEY" placeholder:"FILE" help:"Its key (PEM)."`
 
 	Take   takeCmd   `cmd:"" help:"Take tokens; exit 3 if refused. --watch: one take a second."`
 	Credit creditCmd `cmd:"" help:"Give tokens back."`

@@ -20,6 +20,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/openclaw/edge/node"
+	"github.com/openclaw/edge/testnet/certs"
 	"github.com/openclaw/edge/testnet/program"
 )
 
@@ -29,7 +30,7 @@ func TestMain(m *testing.M) {
 }
 
 // The scripts of testdata/script are the command's documentation too. One with an edge.yaml has a
-// node, at OPENCLAW_ADDR; one with a canned.json has at CANNED a server that gives those answers.
+// node, at OPENCLAW_ADDR, and its certificates if that has tls; one with a canned.json has at CANNED a server that gives those answers.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
@@ -37,7 +38,10 @@ func TestScripts(t *testing.T) {
 		UpdateScripts:       os.Getenv("UPDATE_SCRIPTS") != "",
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("OPENCLAW_ADDR", "127.0.0.1:1") // nobody listens there; never the developer's own node
-			if _, err := os.Stat(filepath.Join(env.WorkDir, "edge.yaml")); err == nil {
+			if config, err := os.ReadFile(filepath.Join(env.WorkDir, "edge.yaml")); err == nil {
+				if strings.Contains(string(config), "\ntls:") {
+					certify(env.T().(testing.TB), env.WorkDir)
+				}
 				_, at := startNode(env.T().(testing.TB), env.WorkDir, env.Defer)
 				env.Setenv("OPENCLAW_ADDR", at.HTTP)
 			}
@@ -47,6 +51,25 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 	})
+}
+
+// certify writes the certificates of an authority: a node's, a client's, and one that has run out;
+// and those of a stranger, who has an authority of his own.
+func certify(t testing.TB, dir string) {
+	ours, other := certs.New(t, "ours"), certs.New(t, "a stranger's")
+	files := map[string]string{"ca.pem": ours.PEM, "other-ca.pem": other.PEM}
+	issue := func(name string, a *certs.Authority, good time.Duration) {
+		files[name+".pem"], files[name+".key"] = a.Issue(2, good)
+	}
+	issue("node", ours, time.Hour)
+	issue("client", ours, time.Hour)
+	issue("late", ours, -time.Minute)
+	issue("stranger", other, time.Hour)
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // startNode runs a node with dir's edge.yaml, and waits until it is ready.
