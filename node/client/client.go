@@ -13,6 +13,7 @@ package client
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -49,7 +50,8 @@ type Config struct {
 
 	Timeout   time.Duration     // of one call; 0: 250 ms. More rides out slow moments, and costs a request as much when the node hangs
 	MaxConns  int               // to the node, kept open; 0: 128. What finds none free waits, within Timeout
-	Transport http.RoundTripper // nil: a pool of MaxConns; your own brings client certificates, say
+	TLS       *tls.Config       // to an https node: authorities to trust, our certificate; nil: what the system trusts, and none
+	Transport http.RoundTripper // nil: a pool of MaxConns, with TLS
 	Logger    *slog.Logger      // nil: slog.Default(). Says when the node does not decide, every ten seconds at most
 }
 
@@ -77,6 +79,8 @@ func New(cfg Config) (*Client, error) {
 		return nil, fmt.Errorf("client: Addr %q: write http://HOST:PORT, the address of a node's API", cfg.Addr)
 	case cfg.OnFailure != FailOpen && cfg.OnFailure != FailClosed:
 		return nil, errors.New("client: OnFailure is not set: choose FailOpen or FailClosed")
+	case cfg.TLS != nil && (cfg.Transport != nil || at.Scheme != "https"):
+		return nil, errors.New("client: TLS is for an Addr of https, and for the pool; a Transport brings its own")
 	case cfg.Cost < 0 || cfg.Timeout < 0 || cfg.MaxConns < 0:
 		return nil, errors.New("client: Cost, Timeout and MaxConns are positive, or 0 for the default")
 	}
@@ -97,7 +101,7 @@ func New(cfg Config) (*Client, error) {
 	}
 	if cfg.Transport == nil {
 		cfg.Transport = &http.Transport{ // no proxy of the environment: it is for the world, not for a neighbour
-			MaxConnsPerHost: cfg.MaxConns, MaxIdleConnsPerHost: cfg.MaxConns, IdleConnTimeout: time.Minute,
+			MaxConnsPerHost: cfg.MaxConns, MaxIdleConnsPerHost: cfg.MaxConns, IdleConnTimeout: time.Minute, TLSClientConfig: cfg.TLS,
 		}
 	}
 	c := &Client{cfg: cfg, base: strings.TrimSuffix(cfg.Addr, "/")}

@@ -2,19 +2,23 @@ package client_test
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/openclaw/edge/node"
 	"github.com/openclaw/edge/node/client"
+	"github.com/openclaw/edge/testnet/certs"
 )
 
 // guard is a handler that counts what reaches it, behind the middleware.
@@ -215,15 +219,15 @@ func TestAnswersThatAreNoDecision(t *testing.T) {
 // Connections are kept: two hundred requests, one connection.
 func TestConnectionsArePooled(t *testing.T) {
 	var opened atomic.Int32
-	node := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, yes) }))
-	node.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+	pooled := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, yes) }))
+	pooled.Config.ConnState = func(_ net.Conn, s http.ConnState) {
 		if s == http.StateNew {
 			opened.Add(1)
 		}
 	}
-	node.Start()
-	defer node.Close()
-	ask, served := guard(t, client.Config{Addr: node.URL + "/", Key: userOf, OnFailure: client.FailClosed, Timeout: 5 * time.Second})
+	pooled.Start()
+	defer pooled.Close()
+	ask, served := guard(t, client.Config{Addr: pooled.URL + "/", Key: userOf, OnFailure: client.FailClosed, Timeout: 5 * time.Second})
 	for range 200 {
 		ask(user("alice"))
 	}
@@ -232,10 +236,38 @@ func TestConnectionsArePooled(t *testing.T) {
 	}
 }
 
+// A node with a client_ca decides for who has a certificate of it, over connections that are kept;
+// to anybody else it is a node that does not answer.
+func TestANodeAsksWhoWeAre(t *testing.T) {
+	ours, other, dir := certs.New(t, "ours"), certs.New(t, "a stranger's"), t.TempDir()
+	files := node.TLS{Cert: dir + "/node.pem", Key: dir + "/node.key", ClientCA: dir + "/ca.pem"}
+	cert, key := ours.Issue(2, time.Hour)
+	for path, text := range map[string]string{files.Cert: cert, files.Key: key, files.ClientCA: ours.PEM} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	addr, stop := startNodeWith(files)
+	defer stop()
+	addr = strings.Replace(addr, "http:", "https:", 1)
+	for name, c := range map[string]struct {
+		tls    *tls.Config
+		status int
+	}{"ours": {ours.Client(ours), 200}, "nobody": {ours.Client(nil), 503}, "a stranger": {ours.Client(other), 503}, "who does not trust it": {other.Client(ours), 503}, "the system's": {nil, 503}} {
+		var log strings.Builder
+		ask, served := guard(t, client.Config{Addr: addr, TLS: c.tls, Key: userOf, OnFailure: client.FailClosed, Timeout: 5 * time.Second, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		if w := ask(user(name)); w.Code != c.status || *served != btoi(c.status == 200) || (log.Len() > 0) != (c.status == 503) {
+			t.Errorf("%s: %d, %d served, %s", name, w.Code, *served, log.String())
+		}
+	}
+}
+
 func TestNewSaysWhatIsMissing(t *testing.T) {
 	for want, cfg := range map[string]client.Config{
 		"write http://HOST:PORT":    {Addr: "127.0.0.1:8080", OnFailure: client.FailOpen},
 		"choose FailOpen or":        {Addr: "http://127.0.0.1:8080"},
+		"for an Addr of https":      {Addr: "http://127.0.0.1:8080", OnFailure: client.FailOpen, TLS: &tls.Config{}},
+		"a Transport brings its":    {Addr: "https://127.0.0.1:8080", OnFailure: client.FailOpen, TLS: &tls.Config{}, Transport: http.DefaultTransport},
 		"Timeout and MaxConns are ": {Addr: "http://127.0.0.1:8080", OnFailure: client.FailOpen, Timeout: -1},
 	} {
 		if _, err := client.New(cfg); err == nil || !strings.Contains(err.Error(), want) {

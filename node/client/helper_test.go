@@ -14,7 +14,9 @@ import (
 
 // startNode runs a node with one limit, "uploads": two, and one more an hour. In a deployment it is
 // openclaw-edge that runs it.
-func startNode() (addr string, stop func()) {
+func startNode() (addr string, stop func()) { return startNodeWith(node.TLS{}) }
+
+func startNodeWith(files node.TLS) (addr string, stop func()) {
 	dir, err := os.MkdirTemp("", "client")
 	if err != nil {
 		panic(err)
@@ -27,6 +29,7 @@ func startNode() (addr string, stop func()) {
 	c.Node, c.DataDir, c.MetricsPort = "edge-1", dir, 0
 	c.HTTP, c.GRPC, c.Gossip = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
 	c.Limits = []crdt.Definition{{Name: "uploads", Capacity: 2 * crdt.Token, Rate: rate, MaxBuckets: 1000}}
+	c.TLS = files
 	c.Logger = slog.New(slog.DiscardHandler)
 	bound := make(chan node.Addresses, 1)
 	c.Started = func(a node.Addresses) { bound <- a }
