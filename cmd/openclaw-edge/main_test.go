@@ -17,7 +17,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"openclaw-edge": main})
+	testscript.Main(m, map[string]func(){"openclaw-edge": main, "grpcurl": grpcurl})
 }
 
 // The scripts of testdata/script are the command's documentation too.

@@ -10,10 +10,12 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/alecthomas/kong"
 
 	"github.com/openclaw/edge/node"
+	"github.com/openclaw/edge/testnet/certs"
 )
 
 // README.md is prose that runs: the sixty seconds are played by sixty_test.go; here is what
@@ -53,7 +55,7 @@ func TestReadmeHasItsOrder(t *testing.T) {
 	for _, m := range regexp.MustCompile(`(?m)^##? (.*)$`).FindAllStringSubmatch(withoutBlocks(readme(t)), -1) {
 		got = append(got, m[1])
 	}
-	want := "OpenClaw Edge; Sixty seconds; What it promises, and what not; Run it in many regions; Map of the code; A request's walk; Words; Work on it"
+	want := "OpenClaw Edge; Sixty seconds; What it promises, and what not; Run it in many regions; The other doors; Map of the code; A request's walk; Words; Work on it"
 	if strings.Join(got, "; ") != want {
 		t.Errorf("sections: %s", strings.Join(got, "; "))
 	}
@@ -142,19 +144,22 @@ func TestFlagsInTheReadmeExist(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	known := map[string]bool{"OPENCLAW_ADMIN_TOKEN": true} // named by the file, not a flag
+	known := map[string]bool{"OPENCLAW_ADMIN_TOKEN": true, // named by the file, not a flag
+		"--cacert": true, "--cert": true, "--key": true, // curl's
+		"--config": true, "--listen": true, "--offline": true, // caddy's, systemd-analyze's
+		"--system": true, "--home-dir": true, "--shell": true, "--now": true} // useradd's, systemctl's
 	for _, flag := range k.Model.Flags {
 		known["--"+flag.Name] = true
 		for _, env := range flag.Envs {
 			known[env] = true
 		}
 	}
-	for _, args := range [][]string{{"../openclaw-testnet", "run"}, {"../openclaw-testnet", "scale"}, {"../openclawctl", "take"}} {
+	for _, args := range [][]string{{"../openclaw-testnet", "run"}, {"../openclaw-testnet", "scale"}, {"../openclawctl", "take"}, {"../openclawctl", "ratings"}} {
 		help, err := exec.CommandContext(t.Context(), "go", append(append([]string{"run"}, args...), "--help")...).Output()
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, flag := range regexp.MustCompile(`--[a-z][a-z-]*`).FindAllString(string(help), -1) {
+		for _, flag := range regexp.MustCompile(`--[a-z][a-z-]*|OPENCLAW_[A-Z_]+`).FindAllString(string(help), -1) {
 			known[flag] = true
 		}
 	}
@@ -185,16 +190,41 @@ func TestTheConfigInTheReadmeIsGood(t *testing.T) {
 	t.Setenv("CF_API_TOKEN", "token")
 	t.Setenv("REDIS_PASSWORD", "password")
 	for i, text := range all {
-		if i > 0 {
+		if i > 0 && !strings.Contains(text, "\nlimits:") {
 			text = all[0] + text
 		}
-		file := filepath.Join(t.TempDir(), "edge.yaml")
+		dir := t.TempDir()
+		cert, key := certs.New(t, "edge").Issue(1, time.Hour) // what tls names
+		for name, pem := range map[string]string{"edge.pem": cert, "edge.key": key} {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(pem), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		file := filepath.Join(dir, "edge.yaml")
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		if _, warnings, err := node.ReadConfig(file); err != nil || len(warnings) > 0 {
 			t.Errorf("%v %v", err, warnings)
 		}
+	}
+}
+
+// A piece of Go on the page is a piece of the example, which is run.
+func TestTheGoInTheReadmeIsTheExamples(t *testing.T) {
+	example, err := os.ReadFile(filepath.Join(root, "node/client/example_test.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	squeezed := func(text string) string { return strings.Join(strings.Fields(text), " ") }
+	all := blocks(readme(t), "go")
+	for _, text := range all {
+		if !strings.Contains(squeezed(string(example)), squeezed(text)) {
+			t.Errorf("node/client/example_test.go does not hold\n%s", text)
+		}
+	}
+	if len(all) == 0 {
+		t.Error("no Go")
 	}
 }
 

@@ -40,8 +40,15 @@ func run(f *flags) error {
 
 // greet tells a newcomer what to do next, with the addresses really bound.
 func greet(w io.Writer, c *node.Config, a node.Addresses) {
-	fmt.Fprintf(w, "  API     http://%s\n  metrics http://%s/metrics\n  gossip  %s\n", a.HTTP, a.Metrics, a.Gossip)
-	fmt.Fprintf(w, "Try:\n  curl -i -X POST http://%s/v1/take/%s/alice\n", a.HTTP, c.Limits[0].Name)
+	scheme, proof := "http", ""
+	if c.TLS.Cert != "" {
+		scheme, proof = "https", " --cacert CA.pem"
+	}
+	if c.TLS.ClientCA != "" {
+		proof += " --cert YOURS.pem --key YOURS.key"
+	}
+	fmt.Fprintf(w, "  API     %s://%s\n  metrics %s://%s/metrics\n  gossip  %s\n", scheme, a.HTTP, scheme, a.Metrics, a.Gossip)
+	fmt.Fprintf(w, "Try:\n  curl -i%s -X POST %s://%s/v1/take/%s/alice\n", proof, scheme, a.HTTP, c.Limits[0].Name)
 }
 
 // config lays flags and environment, which kong has merged, over file and defaults.
