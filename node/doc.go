@@ -16,9 +16,9 @@
 // Who owns what. A bucket belongs to its shard's lock, which is never held across I/O or a
 // channel; so does a rating, in a table of its own. Reservations have one lock, taken before a
 // shard's, as bucket and account change together. The limits in force are one immutable value,
-// swapped as one. The refill clocks belong to the daemon; a take sees of them one atomic integer, and no system clock. replica
-// is the node as gossip sees it, and runs on gossip's goroutine alone. Run starts everything
-// (its comment lists the parts); New starts nothing.
+// swapped as one. The refill clocks belong to the daemon; a take sees of them one atomic integer,
+// and no system clock. replica is the node as gossip sees it, and runs on gossip's goroutine
+// alone. Run starts everything (its comment lists the parts); New starts nothing.
 //
 // Where this package leaves design.md, section 4, and why:
 //

@@ -152,6 +152,8 @@ var variable = []struct {
 	{regexp.MustCompile(`("allowed":false.*"remaining":)\d+(.*"retry_after_ms":)[1-9]\d*`), "${1}N${2}N"},
 	{regexp.MustCompile(`"tokens":\d+`), `"tokens":N`},
 	{regexp.MustCompile(`"writer":"[0-9a-f]+"`), `"writer":"W"`},
+	{regexp.MustCompile(`"id":"[\w-]{32}"`), `"id":"ID"`},
+	{regexp.MustCompile(`"expires_at":"[\d-]{10}T[\d:]{8}Z"`), `"expires_at":"THEN"`},
 	{regexp.MustCompile(`(?m)^ *\d+ (\d{3})$`), "N $1"},
 }
 
