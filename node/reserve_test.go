@@ -214,6 +214,22 @@ func TestReservationsAreBounded(t *testing.T) {
 	wantLevel(t, n, "alice", 890) // its bucket came all the same
 }
 
+// A peer's reservation that ends later than any can is not kept: it would stay for years.
+func TestWhatEndsTooLateIsNotKept(t *testing.T) {
+	n, peer := reserver(t), reserver(t)
+	now := time.Now()
+	for _, ends := range []time.Duration{time.Minute, 2 * time.Hour} {
+		id := peer.newReservationID(now.Add(ends).Unix())
+		rec := peer.reservations.meet(id, now.Unix(), false, peer.reservations.bounds)
+		rec.Settle(5)
+		peer.reservations.touch(rec, false)
+	}
+	exchange(t, &replica{n: peer}, &replica{n: n}, 1200)
+	if held, early := len(n.reservations.byID), n.reservations.counts.early.Load(); held != 1 || early != 1 {
+		t.Errorf("%d held, %d refused as too late; want one of each", held, early)
+	}
+}
+
 // What the backup or the overflow bucket served is not given back to the key's own.
 func TestWhatWasServedApartStaysApart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
