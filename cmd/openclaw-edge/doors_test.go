@@ -22,7 +22,7 @@ import (
 
 const doorsHeading = "The other doors"
 
-// doors is the reader of the sixty seconds, who goes on to the other doors of the same nodes.
+// doors is the reader of the sixty seconds, who goes on with the same nodes.
 type doors struct {
 	*reader
 	proxy *served // that listens now
@@ -44,6 +44,7 @@ func (d *doors) open() {
 	}
 	text := section(d.t, doorsHeading)
 	d.files(text)
+	d.pause = 200 * time.Millisecond                                                    // looks through a proxy take a token each: the next finds the bucket full again
 	d.env = append(d.env[:len(d.env):len(d.env)], "CADDY_ADMIN="+process.FreeAddr(d.t)) // the default may be another Caddy's
 	for _, block := range blocks(text, "console") {
 		for _, c := range commands(block) {

@@ -77,11 +77,12 @@ type reader struct {
 	dir   string
 	env   []string
 	ports map[string]string // as written: as used
+	pause time.Duration     // between two looks
 	nodes []*served
 }
 
 func newReader(t *testing.T) *reader {
-	r := &reader{t: t, dir: t.TempDir(), ports: map[string]string{}}
+	r := &reader{t: t, dir: t.TempDir(), ports: map[string]string{}, pause: 50 * time.Millisecond}
 	self, err := os.Executable()
 	if err == nil {
 		err = os.Symlink(self, filepath.Join(r.dir, "openclaw-edge")) // TestMain knows the name
@@ -164,7 +165,7 @@ const patience = 30 * time.Second
 func (r *reader) run(c command) {
 	r.t.Helper()
 	want := r.plain(c.output)
-	for end := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(patience); ; time.Sleep(r.pause) {
 		out, err := r.bash(c.text).Output()
 		got := r.plain(string(out))
 		if err == nil && got == want {
