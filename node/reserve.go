@@ -59,14 +59,14 @@ func (n *Node) Reserve(limit, key string, cost int64, ttl time.Duration) (Reserv
 		r.counts.full.Add(1)
 		return Reserved{}, errReservationsFull
 	}
-	d, apart := n.takeFor(l, key, cost)
+	d := n.take(l, key, cost)
 	if !d.Allowed {
 		r.counts.refused.Add(1)
 		return Reserved{Take: d}, nil
 	}
 	rec := r.meet(id, now.Unix(), true, r.bounds)
-	rec.Estimate = crdt.Estimate{Limit: d.Limit.Name, Key: strings.Clone(key), Node: n.cfg.Node, Cost: cost, Apart: apart}
-	if !apart {
+	rec.Estimate = crdt.Estimate{Limit: d.Limit.Name, Key: strings.Clone(key), Node: n.cfg.Node, Cost: cost, Apart: d.Backup || d.shared}
+	if !rec.Apart {
 		rec.Bear(n.writer, cost)
 	}
 	r.restate(rec, now.Unix())
@@ -74,23 +74,6 @@ func (n *Node) Reserve(limit, key string, cost int64, ttl time.Duration) (Reserv
 	r.note(rec, n.refill.local.Load())
 	r.counts.reserved.Add(1)
 	return Reserved{Take: d, ID: reservationText(id), Expires: time.Unix(id.Deadline(), 0).UTC()}, nil
-}
-
-// takeFor is take, which tells too whether it was apart from the key's own bucket.
-func (n *Node) takeFor(l *Limit, key string, cost int64) (d Decision, apart bool) {
-	h := n.table.hash(uint16(l.Index), key)
-	s := n.table.shard(h)
-	s.mu.Lock()
-	l = n.current(l)
-	r := l.reading()
-	e, place := n.meet(s, l, r, h, key)
-	if e == nil {
-		s.mu.Unlock()
-		return n.takeOverflow(l, cost), true
-	}
-	d = n.takeAt(s, l, r, e, place, cost)
-	s.mu.Unlock()
-	return d, d.Backup
 }
 
 // Settle records what a reservation has really used, of 0 to crdt.MaxUsed whole tokens. The same

@@ -13,6 +13,7 @@ import (
 type Decision struct {
 	Allowed    bool
 	Backup     bool   // served by the backup bucket
+	shared     bool   // served by the overflow bucket
 	Limit      *Limit // in force
 	Cost       int64  // tokens
 	Level      crdt.Milli
@@ -98,7 +99,9 @@ func (n *Node) takeOverflow(l *Limit, cost int64) Decision {
 		wait := n.patience(l, crdt.Milli(cost)*crdt.Token)
 		return Decision{Limit: l, Cost: cost, RetryAfter: wait, ResetAfter: wait}
 	}
-	return n.takeAt(s, l, r, e, place, cost)
+	d := n.takeAt(s, l, r, e, place, cost)
+	d.shared = true
+	return d
 }
 
 // takeAt takes at reading r from a bucket that is current. Caller holds the shard's lock.
