@@ -81,8 +81,9 @@ GOGC=400 go build -o "$TESTNET_BINARY" ./cmd/openclaw-edge
 # beside them: nodes that wait for a processor admit more than they should.
 
 # With the race detector everything but what it makes last for minutes, as it is some ten times
-# slower: of the simulation a few seeds, no scenarios, and none of the long tests named here.
-long='LagOfKV|LaggingKV|AMillionBuckets|AFloodOfKeys|NeverRunAhead|LogsStayBounded|ChaosWithCrashes|NoOrderLoses|EverythingAcknowledged'
+# slower: of the simulation a few seeds, no scenarios, and none of the tests named here.
+many='AMillionBuckets$'
+long='LagOfKV|LaggingKV|AMillionBucketsA|AFloodOfKeys|NeverRunAhead|LogsStayBounded|ChaosWithCrashes|NoOrderLoses|EverythingAcknowledged'
 long+='|RestartsKeepToTheBudget|ManyNodesRestore|NoRestartMakes|APersonCuts|TheEnvoyConfiguration|TheBudgetHolds|AHealthyFile|TenThousandKeys'
 exact='ATakeIsSeen|TheLimitIsGlobal|LawfulTraffic|AKeyOnOneNode|RestartUnderLoad'
 stores='KV|Redis|Kill|Mistake|AFullDisk|StrangeValues'
@@ -112,12 +113,13 @@ inside() {
 }
 outside() {
 	run 'testnet of real processes' ./testnet/processes
+	run 'snapshots of many buckets' -run "$many" ./node
 	run 'alerts and their drill' ./alerts ./testnet/drill
 }
 
 lane computing
 lane simulation
-run 'test, with the race detector' -race -skip "$long" $(go list ./... | grep -vE 'testnet/(process|processes|sim|scale|scenario|stores|local|drill)$|cmd/openclaw(-testnet|ctl)$|alerts$')
+run 'test, with the race detector' -race -skip "$long|$many" $(go list ./... | grep -vE 'testnet/(process|processes|sim|scale|scenario|stores|local|drill)$|cmd/openclaw(-testnet|ctl)$|alerts$')
 run 'tests that count tokens in real time' -parallel 3 -run "$exact" ./testnet/process
 lane inside
 lane outside
