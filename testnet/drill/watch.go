@@ -156,9 +156,10 @@ func (s *stage) ask(ctx context.Context, query string) (v float64, ok bool, err 
 	return v, err == nil, err
 }
 
-// scraped tells whether every node is.
+// scraped tells whether every node is, and the rules have recorded who it is: one that crashes
+// before that is a node that was never seen, and nobody can say its name.
 func (s *stage) scraped(ctx context.Context) (bool, error) {
-	up, ok, err := s.ask(ctx, "count(up==1)")
+	up, ok, err := s.ask(ctx, "count(up == 1 and on (job, instance) openclaw:node:info)")
 	return ok && int(up) == len(everybody), err
 }
 
