@@ -41,6 +41,8 @@
 //     member's start peers take any growth of its component: it restores it, and pays arrears.
 //   - Who starts alone obeys its file, as a successor of the set that its buckets obeyed,
 //     whatever its version: an old file put back is what its owner wants.
+//   - A new generation starts only when every member was reachable for two leases: a node that has
+//     just started, or been cut off, knows less than all, and would hide more than one delay's takes.
 //   - A node is ready only when it knows every component of the clock: on a clock
 //     that is behind it would refuse what is lawful, then pay its buckets the difference.
 package node

@@ -36,6 +36,7 @@ type Node struct {
 	refill       refill
 	gossip       *gossip.Gossip
 
+	wholeSince  atomic.Int64 // n.refill.local; 0: it is not whole; see mayRegenerate
 	failover    atomic.Bool
 	failoverEnd atomic.Int64  // of n.refill.local, when it switches itself off
 	settled     atomic.Bool   // first sync done, clock known: the file may succeed the cluster's set
@@ -243,6 +244,7 @@ func (n *Node) tick(now time.Time) {
 	n.tickReservations()
 	a := n.refill.state.Load()
 	m := membership{count: max(1, len(v.Members)), unreachable: a.reachable < len(v.Members)}
+	n.noteWhole(v, a)
 	n.limitsMu.Lock()
 	if m != n.members {
 		n.members = m

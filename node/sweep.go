@@ -48,11 +48,22 @@ func (n *Node) sweep(i int) {
 	n.dropFullBackups(s)
 }
 
-// mayRegenerate tells whether too many of the bucket's slots are dead, every member is
-// reachable, and the key is this node's by rendezvous.
+// noteWhole keeps since when this node has finished its start and reached every member.
+func (n *Node) noteWhole(v *gossip.View, a *authority) {
+	whole := v.Phase == gossip.Synced && n.standing().ripe && a.reachable > 0 && a.reachable == len(v.Members)
+	switch since := n.wholeSince.Load(); {
+	case !whole && since != 0:
+		n.wholeSince.Store(0)
+	case whole && since == 0:
+		n.wholeSince.Store(max(1, n.refill.local.Load()))
+	}
+}
+
+// mayRegenerate tells whether too many of the bucket's slots are dead, every member has been
+// reachable for two leases, and the key is this node's by rendezvous. A generation hides all that its
+// node has not heard of: after a start, or a heal, that is more than the takes of one delay.
 func (n *Node) mayRegenerate(v *gossip.View, e *entry) bool {
-	a := n.refill.state.Load()
-	if a.reachable == 0 || a.reachable != len(v.Members) {
+	if since := n.wholeSince.Load(); since == 0 || n.refill.local.Load()-since < 2*int64(n.cfg.Lease) {
 		return false
 	}
 	newest := make(map[crdt.Writer]uint32) // a writer that forgot the bucket opens another slot

@@ -48,10 +48,48 @@ func TestSlotsLeftBehindByAFloodStartANewGeneration(t *testing.T) {
 	}
 	deliver(t, flooded, peer, "alice")
 	v := &gossip.View{Self: "edge-1", Members: []gossip.Member{{Node: "edge-1", Writer: uint64(flooded.writer)}}}
-	flooded.refill.state.Store(&authority{reachable: 1})
+	v.Phase = gossip.Synced
+	flooded.refill.local.Store(1)
+	flooded.noteWhole(v, &authority{reachable: 1})
+	flooded.refill.local.Add(2 * int64(flooded.cfg.Lease))
 	e, _ := flooded.entryOf("alice")
 	if !flooded.mayRegenerate(v, e) {
 		t.Errorf("%d slots, one of them in use, and no new generation", len(e.Slots()))
+	}
+	theNextWaits(t, flooded, v, e)
+}
+
+// A generation hides what its node has not heard of. So none starts before the node has finished
+// its start and has reached every member for two leases; and again after each cut.
+func theNextWaits(t *testing.T, n *Node, v *gossip.View, e *entry) {
+	t.Helper()
+	all, lease := &authority{reachable: 1}, int64(n.cfg.Lease)
+	for _, c := range []struct {
+		why   string
+		wrong func() // what is not as it should be
+		mend  func()
+	}{
+		{"a member is not reached", func() { all.reachable = 0 }, func() { all.reachable = 1 }},
+		{"the first sync is not done", func() { v.Phase = gossip.Syncing }, func() { v.Phase = gossip.Synced }},
+		{"the node has not settled", func() { n.settled.Store(false) }, func() { n.settled.Store(true) }},
+	} {
+		c.wrong()
+		n.noteWhole(v, all)
+		n.refill.local.Add(10 * lease)
+		if n.mayRegenerate(v, e) {
+			t.Errorf("%s, and a generation may start", c.why)
+		}
+		c.mend()
+		n.noteWhole(v, all)
+		n.refill.local.Add(2*lease - 1)
+		n.noteWhole(v, all)
+		if n.mayRegenerate(v, e) {
+			t.Errorf("%s until just now, and a generation may start", c.why)
+		}
+		n.refill.local.Add(1)
+		if !n.mayRegenerate(v, e) {
+			t.Errorf("two leases after %s no generation may start", c.why)
+		}
 	}
 }
 
