@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that has to hold before a change is merged; under ten minutes on two cores.
+# Everything that has to hold before a change is merged; ten to eleven minutes on two cores.
 # With root nothing is skipped: the tests that cut links need network namespaces. Without it
 # those are, and are listed at the end.
 set -euo pipefail
@@ -75,7 +75,7 @@ step build
 export TESTNET_BINARY=$log/openclaw-edge # see testnet/process/build.go
 GOGC=400 go build -o "$TESTNET_BINARY" ./cmd/openclaw-edge
 
-# Two cores are enough for ten minutes because these are busy all the time: with tests that go by real
+# Two cores are enough for that because these are busy all the time: with tests that go by real
 # time, never more of them at once than two cores serve at once, and in the time that these leave over,
 # and no other, with what only computes. Tests that count tokens have no others that go by real time
 # beside them: nodes that wait for a processor admit more than they should.
