@@ -51,16 +51,18 @@ type Estimate struct {
 	Apart      bool   // not taken from the key's bucket: that one never bears anything for it
 }
 
-// Reservation is an estimate taken from a bucket, and what was really used in its place. Make
-// one with Reserve, or with Settle where only its use is known yet; Join joins two copies.
+// Reservation is an estimate taken from a bucket, and what was really used in its place. A new one has
+// its ID and Estimate, and Bear says what was taken; where only its use is known yet, its ID and Settle
+// do. Join joins two copies.
 //
 //	used      the larger one holds: two settlements on two sides of a cut agree, on the safe side
 //	estimate  immutable; not known on a node that a settlement reached first
 //	account   a PN-counter in tokens: what each writer has taken from the bucket for this
 //	          reservation (N), and credited to it (P). Net = ΣN − ΣP is what the bucket bears
 //
-// A writer raises its slot of the account by exactly what it puts into its slot of the bucket, in
-// one step. So the account is that part of the bucket's own counter that belongs to this
+// A writer raises its slot of the account by what it puts into its slot of the bucket, in one step
+// (the bucket's may be clipped: by the room that is left, or the debt that is forgiven anyway). So
+// the account is that part of the bucket's own counter that belongs to this
 // reservation, and joins like it: whoever sees Net differ from Target moves the difference and
 // says so, and however many did that without knowing of each other, those who hear of all of them
 // see by how much it was too much, and somebody moves that back. That somebody should be one node

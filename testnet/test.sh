@@ -7,7 +7,8 @@ cd "$(dirname "$0")/.."
 began=$SECONDS
 
 # What the tests need besides Go: ip and nft for the namespaces, Prometheus and Alertmanager for
-# the alerts, Redis, a browser for the page, the proxies that are shipped with a configuration.
+# the alerts, Redis, a browser for the page, the proxies that are shipped with a configuration, openssl
+# for the certificate that the README makes.
 install_missing() {
 	local packages=()
 	command -v ip >/dev/null || packages+=(iproute2)
@@ -21,6 +22,7 @@ install_missing() {
 	command -v nginx >/dev/null || packages+=(nginx-light)
 	command -v haproxy >/dev/null || packages+=(haproxy)
 	command -v caddy >/dev/null || packages+=(caddy)
+	command -v openssl >/dev/null || packages+=(openssl)
 	command -v systemd-analyze >/dev/null || packages+=(systemd)
 	((${#packages[@]})) || return 0
 	if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then
