@@ -37,7 +37,7 @@ func TestAReservationOutlivesAKill(t *testing.T) {
 			t.Errorf("again, on node %d: %d", i, got)
 		}
 	}
-	time.Sleep(time.Second)
+	time.Sleep(time.Second) // rounds, in which a second credit would show
 	for i, n := range nodes {
 		if !level(n, 970_000, 970_400)() {
 			t.Errorf("node %d gave back more than once", i)

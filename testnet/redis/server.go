@@ -23,8 +23,9 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/openclaw/edge/testnet/program"
 	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/openclaw/edge/testnet/program"
 )
 
 // ErrMissing is returned where redis-server is not installed.
