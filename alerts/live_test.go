@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -74,11 +73,7 @@ func startCluster(t *testing.T) *cluster {
 		n.Ready(30 * time.Second)
 	}
 	dir := t.TempDir()
-	binary := filepath.Join(dir, "openclaw_exporter")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "github.com/openclaw/edge/cmd/openclaw_exporter").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	c.exporter = listening(t, binary, "--metrics-port=0", "--interval=500ms", "--nodes="+strings.Join(urls, ","))
+	c.exporter = listening(t, process.Command(t, "openclaw_exporter"), "--metrics-port=0", "--interval=500ms", "--nodes="+strings.Join(urls, ","))
 	files, err := Scaled(speed)
 	if err != nil {
 		t.Fatal(err)

@@ -79,12 +79,8 @@ func TestTheRunbookNamesWhatExists(t *testing.T) {
 			t.Errorf("no route %s %s", m[1], m[2])
 		}
 	}
-	exporter := filepath.Join(t.TempDir(), "openclaw_exporter")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", exporter, "github.com/openclaw/edge/cmd/openclaw_exporter").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
 	known := ""
-	for _, program := range []string{exporter, process.Binary(t)} {
+	for _, program := range []string{process.Command(t, "openclaw_exporter"), process.Binary(t)} {
 		out, err := exec.CommandContext(t.Context(), program, "--help").CombinedOutput()
 		if err != nil {
 			t.Fatal(err)

@@ -54,6 +54,7 @@ type loop struct {
 	pack    *packer
 	ids     []uint32 // scratch
 	buf     []byte   // scratch
+	header  []byte   // scratch
 
 	phase Phase
 	note  string

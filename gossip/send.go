@@ -26,7 +26,8 @@ func (l *loop) begin(p *peer, flags byte) {
 	if p.echo > 0 {
 		h.echo, h.hold = p.echo, uint64(max(0, at.Sub(p.echoAt)))
 	}
-	if h.header = l.st.Header(nil, p.Node); len(h.header) > MaxHeader {
+	l.header = l.st.Header(l.header[:0], p.Node)
+	if h.header = l.header; len(h.header) > MaxHeader {
 		l.log.Error("header is too long: sent without", "bytes", len(h.header), "max", MaxHeader)
 		h.header = nil
 	}

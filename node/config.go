@@ -41,7 +41,7 @@ type Config struct {
 	RoundRegion time.Duration // between frames to a peer in this region; less: fresher counts, more packets
 	RoundWAN    time.Duration // the same, to other regions
 
-	Tick time.Duration // of the refill daemon, default 5 ms; more: coarser refill, less work
+	Tick time.Duration // of the refill daemon, default 0: 5 to 20 ms, as the limits need it; more: coarser refill, less work
 
 	Persist Persist
 
@@ -78,7 +78,7 @@ func DefaultConfig() Config {
 		HTTP: "127.0.0.1:8080", GRPC: "127.0.0.1:8081", Gossip: "127.0.0.1:7946", MetricsPort: 9100,
 		DataDir: "./openclaw-data", Limits: builtinLimits(),
 		Doubt: 600 * time.Millisecond, Lease: 3 * time.Second,
-		RoundRegion: 50 * time.Millisecond, RoundWAN: 200 * time.Millisecond, Tick: 5 * time.Millisecond,
+		RoundRegion: 50 * time.Millisecond, RoundWAN: 200 * time.Millisecond,
 		Persist: defaultPersist(), TrustedProxies: loopback(), RatingsLimit: "per-user",
 	}
 }

@@ -34,6 +34,9 @@
 //   - A late tick is paid up to half a lease, not 100 ms: on a busy machine those delays cost
 //     5 % of the rate. Nobody takes a part over before one and a half leases, so none is paid
 //     twice; a longer sleep is paid 100 ms.
+//   - The daemon ticks every 5 to 20 ms, as the quickest bucket in force needs it (an eighth of the
+//     time in which it fills), and frames tell the clock as of their sending: an idle node costs
+//     half, and peers see R move no less evenly.
 //   - The set of limits is item 0 of the replicated state, kept on disk with the clock: one
 //     mechanism carries, orders and repairs it, and a restart behind a cut resets no bucket.
 //   - What time a cluster that was down is owed, its open clock says, not the absence of peers:

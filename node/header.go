@@ -107,6 +107,7 @@ func decodeHeader(b []byte, sender string) (*header, error) {
 	if count > maxRecords {
 		return nil, fmt.Errorf("%w: %d records", errHeader, count)
 	}
+	h.records = make([]clockRecord, 0, count)
 	for range count {
 		rec := clockRecord{node: string(c.take(int(c.byte())))}
 		if rec.node == "" {
@@ -129,7 +130,8 @@ func decodeHeader(b []byte, sender string) (*header, error) {
 		}
 		h.records = append(h.records, rec)
 	}
-	if c.short || len(c.b) > 0 || !bytes.Equal(h.append(make([]byte, 0, len(b)), sender), b) {
+	var again [gossip.MaxHeader]byte
+	if c.short || len(c.b) > 0 || !bytes.Equal(h.append(again[:0], sender), b) {
 		return nil, fmt.Errorf("%w: not in canonical form", errHeader)
 	}
 	return h, nil
@@ -151,7 +153,15 @@ func (c *cutter) take(n int) []byte {
 	return v
 }
 
-func (c *cutter) byte() byte { return c.take(1)[0] }
+func (c *cutter) byte() byte {
+	if len(c.b) == 0 {
+		c.short = true
+		return 0
+	}
+	v := c.b[0]
+	c.b = c.b[1:]
+	return v
+}
 
 func (c *cutter) uvarint() uint64 {
 	v, n := binary.Uvarint(c.b)
@@ -190,9 +200,10 @@ func (c *cutter) set(s *memberset) {
 func (r *refill) header(self, peer string, turn int, v *gossip.View, now time.Time) *header {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.catchUp(self, now)
 	a := r.state.Load()
 	h := &header{roster: v.Roster, reach: a.reach, covers: a.covers, confirmed: a.confirmed, known: len(r.clock)}
-	h.records = append(h.records, r.record(self, self, now))
+	h.records = append(make([]clockRecord, 0, 2), r.record(self, self, now)) // mostly no more
 	theirs, ok := r.reports[peer]
 	if ok && theirs.roster == v.Roster {
 		for i := range v.Members {

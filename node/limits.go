@@ -36,12 +36,13 @@ type inForce struct {
 	byName map[string]*Limit
 	byID   []*Limit        // by Index; nil where a limit was removed
 	counts []*atomic.Int64 // buckets held, by Index
+	tick   time.Duration   // see tickOf
 }
 
 // activate puts a set in force. Caller holds limitsMu.
 func (n *Node) activate(set *crdt.Set) {
 	old := n.force.Load()
-	next := &inForce{set: set, byName: make(map[string]*Limit, len(set.Limits))}
+	next := &inForce{set: set, byName: make(map[string]*Limit, len(set.Limits)), tick: tickOf(set)}
 	if old != nil {
 		next.byID = make([]*Limit, len(old.byID))
 	}
@@ -78,6 +79,34 @@ func (n *Node) activate(set *crdt.Set) {
 	n.changed.all() // buckets are converted, or gone
 }
 
+// The refill daemon ticks no more often than some limit needs: it is what wakes an idle node.
+const (
+	finestTick   = 5 * time.Millisecond
+	coarsestTick = 20 * time.Millisecond
+	ticksToFill  = 8 // at least: a bucket that fills whole within a tick wastes what is beyond
+)
+
+// tickOf is how often the refill daemon has to tick for a set of limits.
+func tickOf(set *crdt.Set) time.Duration {
+	tick := coarsestTick
+	for i := range set.Limits {
+		l := &set.Limits[i]
+		tick = min(tick, l.Rate.Time(l.Capacity)/ticksToFill)
+		if l.Backup != nil {
+			tick = min(tick, l.Backup.Rate.Time(l.Backup.Capacity)/ticksToFill)
+		}
+	}
+	return max(tick, finestTick)
+}
+
+// step is how often the refill daemon ticks now.
+func (n *Node) step() time.Duration {
+	if n.cfg.Tick > 0 {
+		return n.cfg.Tick
+	}
+	return n.force.Load().tick
+}
+
 // granted is what refill has offered on this node since it settled, before the cap: what the
 // clock jumped before, as the node heard of it, was offered by others.
 func (l *Limit) granted() crdt.Milli {
@@ -88,7 +117,7 @@ func (l *Limit) granted() crdt.Milli {
 // limitsMu.
 func (n *Node) remake(change func(l *Limit)) {
 	old := n.force.Load()
-	next := &inForce{set: old.set, byName: make(map[string]*Limit, len(old.byName)), byID: make([]*Limit, len(old.byID)), counts: old.counts}
+	next := &inForce{set: old.set, tick: old.tick, byName: make(map[string]*Limit, len(old.byName)), byID: make([]*Limit, len(old.byID)), counts: old.counts}
 	for i, l := range old.byID {
 		if l == nil {
 			continue

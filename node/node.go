@@ -74,9 +74,6 @@ func New(cfg Config) (*Node, error) {
 	if err := cfg.Check(); err != nil {
 		return nil, fmt.Errorf("node: %w", err)
 	}
-	if cfg.Tick <= 0 {
-		cfg.Tick = DefaultConfig().Tick
-	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
@@ -211,7 +208,8 @@ func (n *Node) forgotten() error {
 
 // refillLoop is the refill daemon.
 func (n *Node) refillLoop(ctx context.Context) {
-	tick := time.NewTicker(n.cfg.Tick)
+	step := n.step()
+	tick := time.NewTicker(step)
 	defer tick.Stop()
 	save := time.NewTicker(clockEvery)
 	defer save.Stop()
@@ -219,6 +217,10 @@ func (n *Node) refillLoop(ctx context.Context) {
 		select {
 		case <-tick.C:
 			n.tick(time.Now())
+			if now := n.step(); now != step {
+				step = now
+				tick.Reset(step)
+			}
 		case <-save.C:
 			n.writeClock()
 			n.writeLimits()

@@ -44,6 +44,30 @@ func TestTheClockLosesNothingToUnevenTicks(t *testing.T) {
 	}
 }
 
+// Frames tell the own part as of now, not of the last tick, and no time counts twice; who slept
+// waits for the tick, which knows.
+func TestFramesTellTheClockAsOfNow(t *testing.T) {
+	a := newAlone()
+	told := func(passed time.Duration) time.Duration {
+		a.now = a.now.Add(passed)
+		return time.Duration(a.header("a", "b", 1, a.view, a.now).records[0].clock[crdt.Quorum])
+	}
+	a.tick(20 * time.Millisecond)
+	for _, want := range []time.Duration{27 * time.Millisecond, 34 * time.Millisecond} {
+		if got := told(7 * time.Millisecond); got != want {
+			t.Errorf("frames tell %v, want %v", got, want)
+		}
+	}
+	a.tick(6 * time.Millisecond)
+	if got := told(10 * time.Second); got != 40*time.Millisecond {
+		t.Errorf("after a sleep frames tell %v, want 40ms", got)
+	}
+	a.tick(0)
+	if r := time.Duration(a.reading(crdt.Quorum)); r != 40*time.Millisecond+mostArrears || time.Duration(a.local.Load()) != 10*time.Second+40*time.Millisecond {
+		t.Errorf("R at %v, the process's clock at %v", r, time.Duration(a.local.Load()))
+	}
+}
+
 // A process that slept pays no arrears; a busy machine's delay of up to half a lease is none.
 func TestWhoSleptPaysNoArrears(t *testing.T) {
 	a := newAlone()

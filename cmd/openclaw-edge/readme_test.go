@@ -16,6 +16,7 @@ import (
 
 	"github.com/openclaw/edge/node"
 	"github.com/openclaw/edge/testnet/certs"
+	"github.com/openclaw/edge/testnet/process"
 )
 
 // README.md is prose that runs: the sixty seconds are played by sixty_test.go; here is what
@@ -154,8 +155,8 @@ func TestFlagsInTheReadmeExist(t *testing.T) {
 			known[env] = true
 		}
 	}
-	for _, args := range [][]string{{"../openclaw-testnet", "run"}, {"../openclaw-testnet", "scale"}, {"../openclawctl", "take"}, {"../openclawctl", "ratings"}} {
-		help, err := exec.CommandContext(t.Context(), "go", append(append([]string{"run"}, args...), "--help")...).Output()
+	for _, args := range [][2]string{{"openclaw-testnet", "run"}, {"openclaw-testnet", "scale"}, {"openclawctl", "take"}, {"openclawctl", "ratings"}} {
+		help, err := exec.CommandContext(t.Context(), process.Command(t, args[0]), args[1], "--help").Output()
 		if err != nil {
 			t.Fatal(err)
 		}

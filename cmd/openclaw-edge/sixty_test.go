@@ -87,12 +87,11 @@ func newReader(t *testing.T) *reader {
 	if err == nil {
 		err = os.Symlink(self, filepath.Join(r.dir, "openclaw-edge")) // TestMain knows the name
 	}
+	if err == nil {
+		err = os.Symlink(process.Command(t, "openclawctl"), filepath.Join(r.dir, "openclawctl"))
+	}
 	if err != nil {
 		t.Fatal(err)
-	}
-	ctl := exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(r.dir, "openclawctl"), "../openclawctl")
-	if out, err := ctl.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
 	}
 	for _, m := range portWritten.FindAllStringSubmatch(section(t, "Sixty seconds")+section(t, doorsHeading)+deployed(t, "haproxy.cfg"), -1) {
 		if r.ports[m[1]] == "" {

@@ -17,13 +17,23 @@ func Binary(t testing.TB) string {
 	t.Helper()
 	build.Do(func() {
 		if build.dir, build.err = os.MkdirTemp("", "openclaw-edge-*"); build.err == nil {
-			build.path, build.err = Build(context.Background(), build.dir)
+			build.path, build.err = Build(context.Background(), build.dir, "openclaw-edge")
 		}
 	})
 	if build.err != nil {
 		t.Fatal(build.err)
 	}
 	return build.path
+}
+
+// Command builds another of this module's commands, and returns its path.
+func Command(t testing.TB, name string) string {
+	t.Helper()
+	path, err := Build(t.Context(), t.TempDir(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 var build struct {

@@ -85,7 +85,7 @@ func (w *World) build() (err error) {
 	}
 	if w.cfg.Binary == "" {
 		w.cfg.Logger.Info("building openclaw-edge")
-		if w.cfg.Binary, err = process.Build(w.ctx, dir); err != nil {
+		if w.cfg.Binary, err = process.Build(w.ctx, dir, "openclaw-edge"); err != nil {
 			return err
 		}
 	}
