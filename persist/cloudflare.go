@@ -3,6 +3,7 @@ package persist
 import (
 	"cmp"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -75,7 +76,7 @@ func NewCloudflare(cfg CloudflareConfig) (*Cloudflare, error) {
 	if cfg.Token == "" || strings.ContainsFunc(cfg.Token, func(r rune) bool { return r <= ' ' || r >= 127 }) {
 		return nil, &Error{Store: "kv", Op: "open", Kind: Denied, Err: errors.New("the token is empty, or has spaces or line ends in it: " + checkToken)}
 	}
-	client := http.Client{Transport: newTransport()}
+	client := http.Client{Transport: once{newTransport()}}
 	if cfg.HTTPClient != nil {
 		client = *cfg.HTTPClient
 	}
@@ -135,6 +136,18 @@ func newTransport() *http.Transport {
 	t.TLSHandshakeTimeout = 5 * time.Second
 	t.MaxIdleConnsPerHost = 4
 	return t
+}
+
+// once sends a request once. The transport repeats a GET by itself when the connection that it
+// took up again breaks, uncounted by the budget; not one that may have a body which it cannot rewind.
+type once struct{ *http.Transport }
+
+func (o once) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Body == nil {
+		r = r.Clone(r.Context())
+		r.Body = io.NopCloser(strings.NewReader(""))
+	}
+	return o.Transport.RoundTrip(r)
 }
 
 // Name is "kv".

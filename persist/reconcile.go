@@ -50,7 +50,7 @@ func (h *Hybrid) reconcileStore(ctx context.Context, r role) (adopted bool, err 
 	}
 	h.forget(r, listed)
 	lost := h.lost(r, listed, begin)
-	if err = h.fetch(ctx, r, h.unjoined(r, listed, begin)); err != nil {
+	if err = h.fetch(ctx, r, h.unjoined(r, listed, begin), func() {}); err != nil {
 		return lost, err
 	}
 	adopted = h.adopt(r, listed) || lost

@@ -322,7 +322,10 @@ var scenes = []struct {
 			c.h.Restore(context.Background())
 			c.free = func(string, string) bool { return true }
 			time.Sleep(settled)
+			c.h.take(context.Background())
+			c.h.nextRound = time.Now().Add(never) // Run's turn, without its rounds
 			c.h.reread(context.Background())
+			c.h.release()
 			s.judge("restored beside: ", c.y.content(), want)
 		})
 		c.y.owns = func(int) bool { return false }

@@ -34,7 +34,7 @@ func (h *Hybrid) Restore(ctx context.Context) (Restored, error) {
 	var failed [roles]error
 	for r := range roles {
 		if h.targets[r] != nil {
-			reading.Go(func() { failed[r] = h.readStore(ctx, r) })
+			reading.Go(func() { failed[r] = h.readStore(ctx, r, func() {}) })
 		}
 	}
 	reading.Wait()
@@ -60,7 +60,7 @@ func (h *Hybrid) reread(ctx context.Context) {
 		}
 		var err error
 		if !time.Now().Before(t.until) {
-			err = h.readStore(ctx, r)
+			err = h.readStore(ctx, r, func() { h.keepUp(ctx, r) })
 		}
 		left, all = left || !t.read, all && err == nil
 	}
@@ -75,9 +75,23 @@ func (h *Hybrid) reread(ctx context.Context) {
 	}
 }
 
+// keepUp makes the round that is due, and lets in who waits for a Snapshot, in the midst of a reading:
+// at KV's budget that may last minutes. Not of the disk: it may not be written to while it is read.
+func (h *Hybrid) keepUp(ctx context.Context, r role) {
+	if r == disk || ctx.Err() != nil {
+		return
+	}
+	h.release()
+	<-h.turn // Snapshot's own context ends its round
+	if now := time.Now(); !now.Before(h.nextRound) {
+		h.nextRound = now.Add(about(h.cfg.Every))
+		h.round(ctx, false)
+	}
+}
+
 // readStore joins all that the store holds of other writers that are not heard, and that was
-// not joined before.
-func (h *Hybrid) readStore(ctx context.Context, r role) error {
+// not joined before. It calls between after each call of the store, and each value.
+func (h *Hybrid) readStore(ctx context.Context, r role, between func()) error {
 	t, begin := h.targets[r], time.Now()
 	listed, err := h.list(ctx, r)
 	if err == nil {
@@ -96,8 +110,9 @@ func (h *Hybrid) readStore(ctx context.Context, r role) error {
 		// Nodes that start together with few calls each do not all read the same: they tell each other.
 		rand.Shuffle(len(others), func(i, j int) { others[i], others[j] = others[j], others[i] })
 		h.show(func(s *Stats) { s.Restored.Stores[h.place(r)].Listed += len(first) + len(others) })
-		if err = h.fetch(ctx, r, first); err == nil {
-			err = h.fetch(ctx, r, others)
+		between()
+		if err = h.fetch(ctx, r, first, between); err == nil {
+			err = h.fetch(ctx, r, others, between)
 		}
 	}
 	h.show(func(s *Stats) { s.Restored.Stores[h.place(r)].Err = err })
@@ -128,14 +143,15 @@ func (h *Hybrid) list(ctx context.Context, r role) (all []Entry, err error) {
 	return all, nil
 }
 
-// fetch joins the values of keys.
-func (h *Hybrid) fetch(ctx context.Context, r role, keys []Entry) error {
+// fetch joins the values of keys, and calls between after each.
+func (h *Hybrid) fetch(ctx context.Context, r role, keys []Entry, between func()) error {
 	if len(keys) == 0 {
 		return nil
 	}
 	return h.call(ctx, r, "get", func(ctx context.Context, s Store) error {
 		return s.Get(ctx, keys, func(v Value) error {
 			h.join(r, v)
+			between()
 			return ctx.Err()
 		})
 	})

@@ -226,3 +226,57 @@ func TestWhatIsHeardIsNotRead(t *testing.T) {
 		}
 	})
 }
+
+// slowly is a store that takes a second for each value, as KV's budget may make it.
+type slowly struct{ *memory }
+
+func (s slowly) Get(ctx context.Context, keys []Entry, each func(Value) error) error {
+	for _, k := range keys {
+		time.Sleep(time.Second)
+		if err := s.memory.Get(ctx, []Entry{k}, each); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Reading on takes as long as the store's budget makes it; rounds and snapshots do not wait for it, nor
+// does it for them.
+func TestReadingOnStarvesNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kv, y := newMemory("kv", 60*time.Second), newToy(toySegments)
+		for i := range 90 {
+			stored(t, kv, Segment{Name: "01", Node: fmt.Sprint("b", i), Incarnation: 7, Sequence: 1}, fmt.Sprintf(`{"x%d":3}`, i))
+		}
+		time.Sleep(time.Hour)
+		cfg := toyConfig(y, kv, nil, nil)
+		cfg.Primary, cfg.Every = slowly{kv}, time.Second
+		cfg.Heard = func(string, uint64) bool { return false }
+		h := mustNew(t, cfg)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		h.Restore(ctx)
+		defer run(t, h)()
+		time.Sleep(rereadEvery)
+		rounds, asked := kv.count("put"), time.Duration(0)
+		for i := range 60 {
+			y.raise(0, "x", i+1)
+			time.Sleep(time.Second)
+			began := time.Now()
+			if err := h.Snapshot(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			asked = max(asked, time.Since(began))
+		}
+		if n := kv.count("put") - rounds; n < 60 {
+			t.Errorf("%d rounds wrote in a minute", n)
+		}
+		if asked > 2*time.Second {
+			t.Errorf("a snapshot waited %v", asked)
+		}
+		time.Sleep(time.Minute)
+		if n := len(y.content()); n != 91 {
+			t.Errorf("%d of 91 values are known", n)
+		}
+	})
+}

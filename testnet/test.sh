@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that has to hold before a change is merged; ten to eleven minutes on two cores.
+# Everything that has to hold before a change is merged; some ten minutes on two cores.
 # With root nothing is skipped: the tests that cut links need network namespaces. Without it
 # those are, and are listed at the end.
 set -euo pipefail
@@ -73,11 +73,6 @@ lane() {
 }
 join() { for lane in "${lanes[@]}"; do wait "$lane" || status=1; done; cat "$log"/*.out; lanes=(); }
 
-step build
-export TESTNET_BINARIES=$log/bin # see testnet/process/build.go
-mkdir "$TESTNET_BINARIES"
-GOGC=400 go build -o "$TESTNET_BINARIES" ./cmd/...
-
 # Two cores are enough for that because these are busy all the time: with tests that go by real
 # time, never more of them at once than two cores serve at once, and in the time that these leave over,
 # and no other, with what only computes. Tests that count tokens have no others that go by real time
@@ -123,8 +118,12 @@ outside() {
 	run 'alerts and their drill' ./alerts ./testnet/drill
 }
 
-lane computing
 lane simulation
+step build
+export TESTNET_BINARIES=$log/bin # see testnet/process/build.go
+mkdir "$TESTNET_BINARIES"
+GOGC=400 go build -o "$TESTNET_BINARIES" ./cmd/...
+lane computing
 run 'test, with the race detector' -race -skip "$long|$many" $(go list ./... | grep -vE 'testnet/(process|processes|sim|scale|scenario|stores|local|drill)$|cmd/openclaw(-testnet|ctl)$|alerts$')
 run 'tests that count tokens in real time' -parallel 3 -run "$exact" ./testnet/process
 lane inside
