@@ -11,9 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/openclaw/edge/gossip"
+	"github.com/openclaw/edge/testnet/leak"
 )
 
 func TestRestartIsANewWriterOfTheSameMember(t *testing.T) {
@@ -346,24 +345,8 @@ func TestAuditMendsWhatVectorsHide(t *testing.T) {
 	})
 }
 
-// nothingLeft waits for memberlist's last probe: Shutdown does not, and it has up to two intervals
-// to time out.
-func nothingLeft(t *testing.T) {
-	t.Helper()
-	for end := time.Now().Add(5 * time.Second); ; time.Sleep(50 * time.Millisecond) {
-		err := goleak.Find()
-		if err == nil {
-			return
-		}
-		if time.Now().After(end) {
-			t.Error(err)
-			return
-		}
-	}
-}
-
 func TestRunLeavesNothingAlive(t *testing.T) {
-	defer nothingLeft(t)
+	defer leak.None(t)
 	var ns []*gossip.Gossip
 	var ends []func() error
 	for i, name := range []string{"a", "b", "c"} {

@@ -13,6 +13,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/openclaw/edge/crdt"
+	"github.com/openclaw/edge/testnet/leak"
 )
 
 // take100 is the contract's example: 100 tokens, so slow a refill that a test sees none.
@@ -327,7 +328,7 @@ func TestClusterAndLimitsHaveTheirBodies(t *testing.T) {
 
 // What serve starts, it ends: a test process that holds many nodes would drown otherwise.
 func TestServingLeavesNothingBehind(t *testing.T) {
-	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	defer leak.None(t, goleak.IgnoreCurrent())
 	t.Run("a life", func(t *testing.T) {
 		n := startNode(t, fileConfig(t, goodFile))
 		n.call(t, "POST", "/v1/take/per-user/alice", "")

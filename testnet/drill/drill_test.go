@@ -14,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/openclaw/edge/alerts"
+	"github.com/openclaw/edge/testnet/leak"
 )
 
 var (
@@ -146,9 +147,7 @@ func TestAnInterruptLeavesNothing(t *testing.T) {
 		t.Errorf("%v, want that it was stopped", err)
 	}
 	client.CloseIdleConnections()
-	if err := goleak.Find(before); err != nil {
-		t.Error(err)
-	}
+	leak.None(t, before)
 	left, err := os.ReadDir(os.Getenv("TMPDIR"))
 	if err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)

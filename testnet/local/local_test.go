@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/openclaw/edge/testnet/judge"
+	"github.com/openclaw/edge/testnet/leak"
 	"github.com/openclaw/edge/testnet/local"
 	"github.com/openclaw/edge/testnet/memnet"
 	"github.com/openclaw/edge/testnet/world"
@@ -125,16 +126,7 @@ func TestSixNodesComeUpAndGo(t *testing.T) {
 	if left, err := os.ReadDir(home); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
-	// memberlist's last probe may take twelve seconds to time out.
-	for end := time.Now().Add(15 * time.Second); ; time.Sleep(100 * time.Millisecond) {
-		err := goleak.Find(before)
-		if err == nil {
-			return
-		}
-		if time.Now().After(end) {
-			t.Fatal(err)
-		}
-	}
+	leak.None(t, before)
 }
 
 // agrees holds what a node serves against its State.

@@ -14,6 +14,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/openclaw/edge/testnet/leak"
 	"github.com/openclaw/edge/testnet/netns"
 	"github.com/openclaw/edge/testnet/process"
 )
@@ -87,7 +88,7 @@ func TestCloseLeavesNothing(t *testing.T) {
 	if err := w.Close(); err != nil {
 		t.Errorf("closed again: %v", err)
 	}
-	goleak.VerifyNone(t, before)
+	leak.None(t, before)
 }
 
 // held starts this binary as a program that holds a testnet.
