@@ -147,7 +147,14 @@ func TestNothingIsLeftAfterAKill(t *testing.T) {
 		}
 	}
 	netns.Start(t, 1)
-	if all := left(dir, host); len(all) > 0 {
+	all := left(dir, host)
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); all = left(dir, host) {
+		if _, _, _, links := kinds(all); links != len(all) || links == 0 {
+			break
+		}
+		time.Sleep(20 * time.Millisecond) // the kernel takes a namespace's link down a little later
+	}
+	if len(all) > 0 {
 		t.Errorf("still there: %q", all)
 	}
 }
