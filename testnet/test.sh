@@ -73,7 +73,7 @@ lane() {
 }
 join() { for lane in "${lanes[@]}"; do wait "$lane" || status=1; done; cat "$log"/*.out; lanes=(); }
 
-# Two cores are enough for that because these are busy all the time: with tests that go by real
+# Two cores are enough for ten minutes because these are busy all the time: with tests that go by real
 # time, never more of them at once than two cores serve at once, and in the time that these leave over,
 # and no other, with what only computes. Tests that count tokens have no others that go by real time
 # beside them: nodes that wait for a processor admit more than they should.
