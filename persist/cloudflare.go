@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/cloudflare/cloudflare-go/v7/kv"
@@ -76,7 +77,7 @@ func NewCloudflare(cfg CloudflareConfig) (*Cloudflare, error) {
 	if cfg.Token == "" || strings.ContainsFunc(cfg.Token, func(r rune) bool { return r <= ' ' || r >= 127 }) {
 		return nil, &Error{Store: "kv", Op: "open", Kind: Denied, Err: errors.New("the token is empty, or has spaces or line ends in it: " + checkToken)}
 	}
-	client := http.Client{Transport: once{newTransport()}}
+	client := http.Client{Transport: &once{Transport: newTransport()}}
 	if cfg.HTTPClient != nil {
 		client = *cfg.HTTPClient
 	}
@@ -138,16 +139,25 @@ func newTransport() *http.Transport {
 	return t
 }
 
-// once sends a request once. The transport repeats a GET by itself when the connection that it
-// took up again breaks, uncounted by the budget; not one that may have a body which it cannot rewind.
-type once struct{ *http.Transport }
+// once sends a request once. Over HTTP/1 the transport repeats a GET by itself when the connection
+// that it took up again breaks, uncounted by the budget; not one that may have a body which it
+// cannot rewind. That this one has none it finds out before it sends; over HTTP/2 only after, but
+// there it repeats nothing that the server has seen.
+type once struct {
+	*http.Transport
+	http1 atomic.Bool // the newest answer came so
+}
 
-func (o once) RoundTrip(r *http.Request) (*http.Response, error) {
-	if r.Body == nil {
+func (o *once) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Body == nil && o.http1.Load() { // else there is no such connection
 		r = r.Clone(r.Context())
 		r.Body = io.NopCloser(strings.NewReader(""))
 	}
-	return o.Transport.RoundTrip(r)
+	res, err := o.Transport.RoundTrip(r)
+	if err == nil {
+		o.http1.Store(res.ProtoMajor == 1)
+	}
+	return res, err
 }
 
 // Name is "kv".
