@@ -249,7 +249,9 @@ func TestWhatWasServedApartStaysApart(t *testing.T) {
 		}
 		abandoned := mustReserve(t, n, "alice", 20, time.Minute)
 		over := mustReserve(t, n, "bob", 300, time.Minute)
-		mustSettle(t, n, over.ID, 900)
+		if s := mustSettle(t, n, over.ID, 900); !s.Estimate.Apart {
+			t.Errorf("what the overflow bucket served is not told apart: %+v", s)
+		}
 		time.Sleep(time.Until(abandoned.Expires) + 2*time.Second)
 		n.tickReservations()
 		wantLevel(t, n, "alice", 0)
