@@ -76,7 +76,7 @@ func (h *Hybrid) reread(ctx context.Context) {
 }
 
 // keepUp makes the round that is due, and lets in who waits for a Snapshot, in the midst of a reading:
-// at KV's budget that may last minutes. Not of the disk: it may not be written to while it is read.
+// at KV's budget that may last minutes. Not of the disk: that is read at once.
 func (h *Hybrid) keepUp(ctx context.Context, r role) {
 	if r == disk || ctx.Err() != nil {
 		return
