@@ -92,8 +92,7 @@ idle() {
 }
 simulation() {
 	idle
-	run 'simulation, seeds' -run 'TestSimulation$' ./testnet/sim
-	run 'simulation, stories' -skip 'TestSimulation$' ./testnet/sim
+	run 'simulation, all seeds and stories' ./testnet/sim
 }
 computing() {
 	idle
@@ -108,6 +107,7 @@ computing() {
 	run 'simulation, with the race detector' -race -run 'TestSimulation$' ./testnet/sim -seeds 1
 }
 inside() {
+	run 'testnet in this process' ./testnet/local
 	run 'the page in a browser' -run "$long" ./testnet/page
 	run 'scenarios of stores' -parallel 3 -run TestRealTime ./testnet/scenario -real kv-outage,redis-outage,both-stores-out
 	run 'stores that fail' ./testnet/stores -chaos 5s -phase 300ms
@@ -123,10 +123,9 @@ step build
 export TESTNET_BINARIES=$log/bin # see testnet/process/build.go
 mkdir "$TESTNET_BINARIES"
 GOGC=400 go build -o "$TESTNET_BINARIES" ./cmd/...
-run 'testnet in this process' ./testnet/local # needs little: the seeds have nearly all of the machine
-run 'tests that count tokens in real time' -parallel 3 -run "$exact" ./testnet/process
 lane computing
 run 'test, with the race detector' -race -skip "$long|$many" $(go list ./... | grep -vE 'testnet/(process|processes|sim|scale|scenario|stores|local|drill)$|cmd/openclaw(-testnet|ctl)$|alerts$')
+run 'tests that count tokens in real time' -parallel 3 -run "$exact" ./testnet/process
 lane inside
 lane outside
 run 'real processes' -parallel 3 -skip "$exact|$stores" ./testnet/process
