@@ -170,14 +170,20 @@ func (b *Bucket) Regenerate(t *Terms, r Instant) {
 	*b = Bucket{Epoch: b.Epoch, Gen: b.Gen + 1, Filled: b.Level(t), Mark: b.Mark, Touched: b.Touched}
 }
 
-// Convert moves the bucket to a later epoch of its limit: the level at reading `at` of the
-// old clock, at most the new capacity, with empty slots and the mark of the new clock.
+// Convert moves the bucket to another epoch of its limit: the level at reading `at` of the
+// old clock, at most the new capacity, with the mark of the new clock and empty slots. One
+// that is a draft's keeps its slots.
 func (b *Bucket) Convert(old, next *Terms, at, mark Instant) {
 	b.Advance(old, at)
 	if old.Policy == next.Policy {
 		mark = max(mark, b.Mark) // what was refilled already is not refilled again
 	}
-	*b = Bucket{Epoch: next.Epoch, Filled: min(b.Level(old), next.Capacity), Mark: mark, Touched: mark}
+	c := Bucket{Epoch: next.Epoch, Filled: min(b.Level(old), next.Capacity), Mark: mark, Touched: mark}
+	if b.Epoch.Draft() {
+		c.PNCounter, c.own = b.PNCounter, b.own
+		c.Filled -= Milli(c.sum)
+	}
+	*b = c
 }
 
 // Plausible tells whether the bucket's values can have come about under these terms by

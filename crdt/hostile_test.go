@@ -37,7 +37,7 @@ func TestHonestBucketsArePlausible(t *testing.T) {
 	}
 	// A bucket of another definition, a million times larger, met before its set.
 	large := terms(1_000_000*Token, rate(t, "1"))
-	large.Epoch = 1
+	large.Epoch++
 	b = NewBucket(large, second)
 	if !b.Plausible(tr, second) {
 		t.Fatal("a later definition's bucket is refused")

@@ -1,9 +1,12 @@
 package crdt
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math"
 	"time"
+
+	"github.com/cespare/xxhash/v2"
 )
 
 // Policy is what a cut does to a limit, and so which refill clock its buckets live on.
@@ -70,6 +73,23 @@ func (d *Definition) IdleTTL() Instant {
 // of an earlier. It is the version of the set that last changed the limit's capacity or
 // policy, in the upper 48 bits, and the highest 16 bits of that set's hash.
 type Epoch uint64
+
+// Draft tells whether what is of this epoch was taken before the cluster's limits were known.
+// No set that a cluster obeys has such an epoch, and so a conversion from it keeps the slots:
+// nobody has counted them.
+func (e Epoch) Draft() bool { return e >= drafts }
+
+// drafts are higher than every version's epochs: no decoder takes a set with one.
+const drafts Epoch = 1 << 63
+
+// draft is the epoch of a definition in a draft: nodes that know of no set but have the same
+// capacity and policy share their buckets.
+func (d *Definition) draft() Epoch {
+	var b [9]byte
+	binary.BigEndian.PutUint64(b[:], uint64(d.Capacity))
+	b[8] = byte(d.Policy)
+	return drafts | Epoch(xxhash.Sum64(b[:]))
+}
 
 // Piece is a rate from a reading of R on.
 type Piece struct {

@@ -61,6 +61,21 @@ func NewSet(version uint64, defs []Definition, prev *Set, from Components) (*Set
 	return s, nil
 }
 
+// Draft is a copy that holds on a node until it knows what the cluster obeys. It is no message:
+// no decoder takes its epochs.
+func (s *Set) Draft() *Set {
+	d := *s
+	d.Limits = slices.Clone(s.Limits)
+	for i := range d.Limits {
+		d.Limits[i].Epoch = d.Limits[i].draft()
+	}
+	d.wire = d.encode()
+	return &d
+}
+
+// IsDraft tells whether s was made by Draft.
+func (s *Set) IsDraft() bool { return s.Limits[0].Epoch.Draft() }
+
 // succeed adds a rate to a history.
 func succeed(old []Piece, rate Rate, from Instant) []Piece {
 	last := old[len(old)-1]

@@ -3,6 +3,7 @@ package crdt
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -167,6 +168,30 @@ func TestConvertKeepsTheLevel(t *testing.T) {
 		}
 		if b.Mark < mark || old.Policy == next.Policy && b.Mark < want.Mark {
 			t.Fatalf("mark %d, of %d and %d: refilled again", b.Mark, mark, want.Mark)
+		}
+	})
+}
+
+// What was taken under a draft is not forgotten by the conversion: the level is carried over,
+// and so are the slots, which count beside those of the cluster's own state.
+func TestADraftKeepsItsSlots(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		old, next := drawTerms(t), drawTerms(t)
+		old.Epoch = old.draft()
+		b := drawBucket(t, old)
+		want := b.Clone()
+		at := b.Mark + drawSpan(t)
+		want.Advance(old, at)
+		b.Convert(old, next, at, at)
+		if b.Level(next) != min(want.Level(old), next.Capacity) || !slices.Equal(b.Slots(), want.Slots()) {
+			t.Fatalf("%+v became %+v", want, b)
+		}
+		cluster := NewBucket(next, at)
+		cluster.Take(next, at, Token, SlotID{Writer: 99, Serial: 1})
+		sum := cluster.sum + b.sum
+		cluster.Join(&b)
+		if cluster.Epoch != next.Epoch || cluster.sum != sum {
+			t.Fatalf("%+v joined: %+v", b, cluster)
 		}
 	})
 }

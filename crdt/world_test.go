@@ -24,7 +24,7 @@ func rate(t testing.TB, text string) Rate {
 // terms of a limit with one rate, a debt that is never forgiven and no eviction.
 func terms(capacity Milli, r Rate) *Terms {
 	d := Definition{Name: "l", Capacity: capacity, Rate: r, MaxBuckets: 1}
-	return &Terms{Definition: d, Pieces: []Piece{{Rate: r}}, MaxDebt: 1 << 50, Idle: Never}
+	return &Terms{Definition: d, Epoch: 1, Pieces: []Piece{{Rate: r}}, MaxDebt: 1 << 50, Idle: Never}
 }
 
 // replica is one node's copy of one bucket, kept as package node keeps it: by the receive

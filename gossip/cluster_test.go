@@ -31,7 +31,8 @@ type toy struct {
 	dirty   map[uint32]bool
 	later   func(key uint32) bool // true: refuse with ErrLater
 	hear    func(node string, first bool) error
-	bare    int // headers heard that were empty: forged
+	bare    int  // headers heard that were empty: forged
+	lonely  bool // it holds only its own so far
 }
 
 func newToy() *toy { return &toy{ids: map[uint32]uint32{}, dirty: map[uint32]bool{}} }
@@ -149,6 +150,8 @@ func (s *toy) Scan(cursor uint64, ids []uint32, max int) ([]uint32, uint64) {
 	}
 	return ids, cursor
 }
+
+func (s *toy) Agreed() bool { return !s.lonely }
 
 // AuditPoint is five seconds ago: what rested since then takes part.
 func (s *toy) AuditPoint(dst []byte) []byte {

@@ -28,7 +28,7 @@ import (
 const (
 	frameFormat = 1
 
-	flagSynced byte = 1 << 0 // the sender's first sync is done
+	flagSynced byte = 1 << 0 // the sender's first sync is done, and what it holds is the cluster's
 	flagStream byte = 1 << 1 // came by stream: its send time is no measure of the link
 	flagsKnown      = flagSynced | flagStream
 

@@ -69,6 +69,9 @@ type State interface {
 	// refuses the whole frame. Headers older than the newest one taken are skipped.
 	// first: nothing was ever heard from this writer.
 	Heard(node string, header []byte, first bool) error
+	// Agreed tells whether what this node holds is the cluster's, not only its own so far. Who
+	// says so is asked for everything first, and by those who have only asked others.
+	Agreed() bool
 	// Scan appends up to max ids of all items from cursor on (0 begins); next 0 is the end.
 	Scan(cursor uint64, ids []uint32, max int) (out []uint32, next uint64)
 	// AuditPoint appends the common reading at which hashes are compared. Audit fills sums,

@@ -30,7 +30,7 @@ type peer struct {
 	echo    uint64    // newest send time of its packets, its clock
 	echoAt  time.Time // when that came
 	roster  uint64    // fingerprint it showed last
-	synced  bool      // it says that its first sync is done
+	synced  bool      // it says that its first sync is done, and what it holds is the cluster's
 
 	proven  uint64        // newest send time of ours that it echoed
 	rtt     time.Duration // smoothed

@@ -20,7 +20,7 @@ func (l *loop) begin(p *peer, flags byte) {
 		roster: l.fpAll,
 	}
 	h.vector, p.turn = l.vec.marks(maxVector, p.Writer, p.turn)
-	if l.phase == Synced {
+	if l.phase == Synced && l.st.Agreed() {
 		h.flags |= flagSynced
 	}
 	if p.echo > 0 {

@@ -340,6 +340,62 @@ func TestWhoFellBelowTheLogsFetchesEverything(t *testing.T) {
 	})
 }
 
+// Two that have only their own fetch from each other, once; then from one who has the
+// cluster's, as soon as it is heard.
+func TestWhoHasOnlyItsOwnFetchesFromWhoHasTheClusters(t *testing.T) {
+	story(t, 11, 1, func(t *testing.T, c *cluster, ns []*node) {
+		for i := 1; i < 3; i++ {
+			cfg := c.config(i)
+			cfg.State.(*toy).lonely = true
+			ns = append(ns, c.start(address(i), cfg))
+		}
+		c.until(time.Second, "they have joined", func() bool { return len(ns[1].View().Members) == 3 && len(ns[2].View().Members) == 3 })
+		for _, n := range ns[1:] {
+			c.net.Cut(n.addr, address(0))
+		}
+		until := time.Now().Add(30 * time.Second)
+		for time.Now().Before(until) {
+			time.Sleep(100 * time.Millisecond)
+			for _, n := range ns[1:] {
+				if strings.Contains(n.View().PhaseNote, "again") {
+					t.Fatalf("%s behind a cut: %s", n.addr, n.View().PhaseNote)
+				}
+			}
+		}
+		for _, n := range ns[1:] {
+			if v := n.View(); !v.Fetched {
+				t.Errorf("%s has not fetched what there is: %s", n.addr, v.PhaseNote)
+			}
+		}
+		c.net.HealAll()
+		for _, n := range ns[1:] {
+			c.until(10*time.Second, "it fetches from a", func() bool {
+				v := n.View()
+				return v.Fetched && strings.Contains(v.PhaseNote, "from a")
+			})
+		}
+	})
+}
+
+// With those who could have been asked gone there is nothing left to fetch.
+func TestWhoIsLeftAloneHasFetchedAll(t *testing.T) {
+	story(t, 12, 1, func(t *testing.T, c *cluster, ns []*node) {
+		cfg := c.config(1)
+		cfg.State.(*toy).lonely = true
+		left := c.start(address(1), cfg)
+		c.until(time.Second, "it has joined", func() bool { return len(left.View().Members) == 2 })
+		c.crash(ns[0])
+		time.Sleep(20 * time.Second)
+		if v := left.View(); v.Fetched || v.Phase != gossip.Synced {
+			t.Errorf("while a may come back: %+v", v)
+		}
+		if err := left.Forget("a"); err != nil {
+			t.Fatal(err)
+		}
+		c.until(time.Second, "it has all there is", func() bool { return left.View().Fetched })
+	})
+}
+
 func TestIdleFrameIsSmall(t *testing.T) {
 	story(t, 10, 3, func(t *testing.T, c *cluster, ns []*node) {
 		time.Sleep(2 * time.Second)

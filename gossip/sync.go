@@ -37,6 +37,8 @@ type syncer struct {
 	acks    int  // frames in which a finished dump is still acknowledged
 	prior   want // that dump's last want
 	from    string
+	synced  bool // the peer said that it has the cluster's when it was asked
+	fully   bool // what was fetched came from one who has the cluster's
 }
 
 // begin is called once, with the claim.
@@ -84,6 +86,10 @@ func (s *syncer) tick(l *loop) {
 			l.log.Warn("first sync not done", "reason", l.note)
 		}
 	}
+	if l.phase == Synced && len(l.peers) == 0 {
+		s.wants, s.peer = false, ""
+	}
+	s.wants = s.wants || s.outdone(l)
 	if !s.wants || s.peer != "" && l.now.Sub(s.heard) < syncSilence && l.byNode[s.peer] != nil {
 		return
 	}
@@ -91,6 +97,15 @@ func (s *syncer) tick(l *loop) {
 		s.ask(l, p)
 	}
 }
+
+// outdone tells whether all that this node has fetched came from nodes that had only their own,
+// and now one is heard that has the cluster's.
+func (s *syncer) outdone(l *loop) bool {
+	return l.phase == Synced && !s.fully && !l.st.Agreed() && s.choose(l, false) != nil
+}
+
+// fetched is View.Fetched.
+func (s *syncer) fetched(l *loop) bool { return l.phase == Synced && !s.wants && !s.outdone(l) }
 
 // choose prefers who is synced, of our region, and was not asked for longest.
 func (s *syncer) choose(l *loop, any bool) *peer {
@@ -123,7 +138,7 @@ func (s *syncer) ask(l *loop, p *peer) {
 	if s.current.base > 0 || s.current.mask != 0 {
 		l.audit.soon(l)
 	}
-	s.peer, s.heard, s.ended, s.final = p.Node, l.now, false, nil
+	s.peer, s.synced, s.heard, s.ended, s.final = p.Node, p.synced, l.now, false, nil
 	s.current = want{id: l.cfg.Writer ^ uint64(l.now.UnixNano())}
 	p.next = l.now // at the next tick
 }
@@ -169,7 +184,7 @@ func (s *syncer) complete(l *loop, p *peer) {
 			c.settle(m.version, l.vec.upTo[m.writer])
 		}
 	}
-	s.prior, s.from, s.acks = s.current, p.Node, 4
+	s.prior, s.from, s.fully, s.acks = s.current, p.Node, s.synced, 4
 	s.wants, s.peer, s.final, s.current = false, "", nil, want{}
 	if l.phase == Syncing {
 		l.note = "first sync done, from " + p.Node

@@ -34,6 +34,7 @@ type View struct {
 	Roster    uint64   // fingerprint of the joined set (names, counters, writers): equal on nodes that agree
 	Phase     Phase
 	Founded   bool   // this node founded the cluster, alone
+	Fetched   bool   // nothing is left to fetch from those who are heard: the first sync is done, not given up
 	PhaseNote string // why the phase is what it is, for humans
 }
 
@@ -52,7 +53,7 @@ type Member struct {
 
 // publish makes the view of this moment.
 func (l *loop) publish() {
-	v := &View{At: l.now, Self: l.cfg.Node, Roster: l.fpJoined, Phase: l.phase, Founded: l.founded, PhaseNote: l.note}
+	v := &View{At: l.now, Self: l.cfg.Node, Roster: l.fpJoined, Phase: l.phase, Founded: l.founded, Fetched: l.sync.fetched(l), PhaseNote: l.note}
 	v.Known, v.Members = make([]Member, 0, len(l.entries)), make([]Member, 0, len(l.entries))
 	for _, e := range l.entries {
 		m := l.member(e)

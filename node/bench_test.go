@@ -12,6 +12,15 @@ import (
 
 // quietNode is a node that is not run: its clock stands still.
 func quietNode(t testing.TB, capacity int64, rate string, maxBuckets uint32) *Node {
+	n := draftNode(t, capacity, rate, maxBuckets)
+	n.limitsMu.Lock()
+	defer n.limitsMu.Unlock()
+	n.agree(n.file) // as a node that has founded its cluster
+	return n
+}
+
+// draftNode knows nothing of a cluster.
+func draftNode(t testing.TB, capacity int64, rate string, maxBuckets uint32) *Node {
 	cfg := DefaultConfig()
 	cfg.Node, cfg.DataDir = "edge-1", ""
 	cfg.Logger = slog.New(slog.DiscardHandler)

@@ -40,6 +40,45 @@ func TestATakeThatComesLateObeysTheNewDefinition(t *testing.T) {
 	}
 }
 
+// A file that is read again while a draft holds makes another draft, at once.
+func TestAReloadUnderADraftMakesAnother(t *testing.T) {
+	n := draftNode(t, 100, "10", 1000)
+	n.settled.Store(true)
+	n.Take("bench", "alice", 70)
+	def := n.force.Load().byName["bench"].Definition
+	for version, capacity := range []crdt.Milli{50, 20, 80} {
+		def.Capacity = capacity * crdt.Token
+		if err := n.Replace([]crdt.Definition{def}, uint64(version+1)); err != nil {
+			t.Fatal(err)
+		}
+		if f := n.force.Load(); !f.set.IsDraft() || f.byName["bench"].Capacity != def.Capacity {
+			t.Errorf("file %d is not in force as a draft: %+v", version+1, f.set)
+		}
+	}
+	if b, err := n.Look("bench", "alice"); err != nil || b.Level != 20*crdt.Token || len(b.Slots) != 1 || b.Slots[0].Taken != 70*crdt.Token {
+		t.Errorf("70 of 100 taken, then 20 at most: %+v, %v", b, err)
+	}
+}
+
+// A draft is left at once: the next set finds none of its buckets, whose terms it does not know.
+func TestADraftIsLeftBeforeTheNextSetComes(t *testing.T) {
+	n := draftNode(t, 50, "10", 1000)
+	n.Take("bench", "alice", 25)
+	def := n.force.Load().byName["bench"].Definition
+	def.Capacity = 100 * crdt.Token
+	set, err := crdt.NewSet(2, []crdt.Definition{def}, nil, crdt.Components{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.adopt(set)
+	def.Capacity = 50 * crdt.Token
+	redefine(t, n, 3, def)
+	b, err := n.Look("bench", "alice")
+	if err != nil || b.Level != 25*crdt.Token {
+		t.Errorf("25 of 50 taken: %+v, %v", b, err)
+	}
+}
+
 // A membership change renews what depends on it while takes convert buckets by the
 // definition before: they must not share memory. (The race detector is the judge.)
 func TestMembersComeWhileBucketsAreConverted(t *testing.T) {

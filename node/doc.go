@@ -11,7 +11,7 @@
 //	  ├─▶ ratings: 64 shards ◀─ the same two ways (rate.go, ratings*.go)
 //	  ├─▶ reservations: one table ◀─ the same two ways (reserve.go, reservations*.go)
 //	  ├─ R ─▶ refill.shown ◀─── moves ─── refill daemon (refill.go, authority.go, arrears.go)
-//	  └─────▶ limits in force ◀─ swaps ── file, SIGHUP, the cluster's set (limits.go)
+//	  └─────▶ limits in force ◀─ swaps ── file, SIGHUP, the cluster's set (limits*.go)
 //
 // Who owns what. A bucket belongs to its shard's lock, which is never held across I/O or a
 // channel; so does a rating, in a table of its own. Reservations have one lock, taken before a
@@ -42,6 +42,9 @@
 //   - What time a cluster that was down is owed, its open clock says, not the absence of peers:
 //     nodes that start together always have some (arrears.go). So for three minutes after a
 //     member's start peers take any growth of its component: it restores it, and pays arrears.
+//   - A newcomer's own file makes a draft until the cluster's limits are known, a set that no peer
+//     and no store is told: one without a past would reset every bucket. What is taken under it
+//     counts later (agree).
 //   - Who starts alone obeys its file, as a successor of the set that its buckets obeyed,
 //     whatever its version: an old file put back is what its owner wants.
 //   - A new generation starts only when every member was reachable for two leases: a node that has

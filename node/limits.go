@@ -76,7 +76,25 @@ func (n *Node) activate(set *crdt.Set) {
 	next.counts = n.counts
 	n.growTallies(len(next.byID))
 	n.force.Store(next)
+	if old != nil && old.set.IsDraft() {
+		n.leaveDraft(old)
+	}
 	n.changed.all() // buckets are converted, or gone
+}
+
+// leaveDraft converts what was taken under a draft to the limits in force, all of it at once, and
+// tells it to the peers, most of whom took no notice of it. The clock may have been behind: nothing
+// is paid for the time up to its present reading. Caller holds limitsMu.
+func (n *Node) leaveDraft(old *inForce) {
+	force := n.force.Load()
+	n.table.walk(func(shard int, e *entry, place uint32) {
+		l, was := force.at(e), old.at(e)
+		if l == nil || was == nil || !e.Epoch.Draft() {
+			return
+		}
+		e.Convert(&was.terms, &l.terms, 0, l.reading())
+		n.table.shards[shard].touch(e, place)
+	})
 }
 
 // The refill daemon ticks no more often than some limit needs: it is what wakes an idle node.
@@ -186,148 +204,6 @@ func (n *Node) nameable(set *crdt.Set) bool {
 		}
 	}
 	return names <= maxNames
-}
-
-// Replace proposes the limits of a newly read file to the cluster. They come into force
-// if their version is higher than the set's in force; else drift shows.
-func (n *Node) Replace(limits []crdt.Definition, version uint64) error {
-	file, err := crdt.NewSet(version, limits, nil, crdt.Components{})
-	if err != nil {
-		return fmt.Errorf("node: %w", err)
-	}
-	n.limitsMu.Lock()
-	defer n.limitsMu.Unlock()
-	n.file, n.fileLimits = file, limits
-	if n.settled.Load() {
-		return n.propose(false)
-	}
-	return nil
-}
-
-// propose makes the file's set the successor of the one in force, if it is newer. It holds
-// from the doubt after now, when every node will have heard.
-//
-// A node that starts alone was told by its file what to be, and by its past only which set its
-// buckets obey: the file's set succeeds that one whatever its version says, and at once.
-// Caller holds limitsMu.
-func (n *Node) propose(alone bool) error {
-	current := n.newest()
-	version := n.file.Version
-	switch newer := version > current.Version || version == current.Version && !n.file.Same(current) && n.file.Supersedes(current); {
-	case newer:
-	case alone && !n.file.Same(current):
-		version = current.Version + 1
-	default:
-		return nil
-	}
-	from := n.refill.readings()
-	if !alone {
-		for p := range from {
-			from[p] += crdt.Instant(n.cfg.Doubt)
-		}
-	}
-	set, err := crdt.NewSet(version, n.fileLimits, current, from)
-	if err != nil {
-		return fmt.Errorf("node: %w", err)
-	}
-	if !n.nameable(set) {
-		return errNames
-	}
-	if alone {
-		n.pending = nil
-		n.activate(set)
-		return nil
-	}
-	n.pending = set
-	n.setDirty.Store(true)
-	n.log.Info("limits proposed to the cluster", "version", set.Version)
-	return nil
-}
-
-// newest is the set that will hold. Caller holds limitsMu.
-func (n *Node) newest() *crdt.Set {
-	if n.pending != nil {
-		return n.pending
-	}
-	return n.force.Load().set
-}
-
-// adopt takes a set that a peer sent. Before the first sync the cluster's set always
-// wins, as this node's own file then becomes its successor.
-func (n *Node) adopt(set *crdt.Set) {
-	n.limitsMu.Lock()
-	defer n.limitsMu.Unlock()
-	current := n.newest()
-	switch {
-	case !n.settled.Load() && !n.adopted.Load(), set.Supersedes(current):
-		if !n.nameable(set) {
-			n.log.Error("limits of the cluster refused", "err", errNames)
-			return
-		}
-		n.adopted.Store(true)
-		n.pending = set
-		if !n.settled.Load() {
-			n.activate(set)
-			n.pending = nil
-		}
-	case current.Supersedes(set):
-		n.setDirty.Store(true)
-	}
-}
-
-// settle is called when the first sync is over and the refill clock is known: now this
-// node's file counts. What was taken here before stood on a clock that was behind: its
-// buckets are not paid for the difference.
-func (n *Node) settle() {
-	if n.settled.Load() {
-		return
-	}
-	n.limitsMu.Lock()
-	defer n.limitsMu.Unlock()
-	force := n.force.Load()
-	n.refill.owe(time.Now(), force.longestIdle(), n.gossip.View(), n.cfg.Lease, n.cfg.Doubt)
-	for i := range n.table.shards {
-		s := &n.table.shards[i]
-		s.mu.Lock()
-		s.each(func(e *entry, _ uint32) {
-			if l := force.at(e); l != nil && n.onlyOurs(e) {
-				e.Mark = max(e.Mark, crdt.Instant(l.shown.Load()))
-			}
-		})
-		s.mu.Unlock()
-	}
-	n.remake(func(l *Limit) { l.offered, l.since = 0, n.refill.reading(l.Policy) })
-	alone := len(n.gossip.View().Members) <= 1 && n.heirs <= 1
-	if err := n.propose(alone); err != nil {
-		n.log.Error("limits of the file not proposed", "err", err)
-	}
-	n.settled.Store(true) // last: who sees a ready node finds the limits that it is to have
-	close(n.over)
-}
-
-// onlyOurs tells whether no other writer has a slot in the bucket: no peer has sent it.
-func (n *Node) onlyOurs(e *entry) bool {
-	for _, s := range e.Slots() {
-		if s.Writer != n.writer {
-			return false
-		}
-	}
-	return len(e.Slots()) > 0 // without any it was converted or began a generation: its past was restored
-}
-
-// mature puts a pending set in force when its time has come. The open clock decides, as
-// it never stands still; rates change at their own exact readings (crdt.Piece).
-func (n *Node) mature() (changed bool) {
-	n.limitsMu.Lock()
-	defer n.limitsMu.Unlock()
-	if n.pending == nil || n.refill.reading(crdt.Open) < n.pending.From[crdt.Open] {
-		return false
-	}
-	set := n.pending
-	n.pending = nil
-	n.activate(set)
-	n.log.Info("limits in force", "version", set.Version, "limits", len(set.Limits))
-	return true
 }
 
 // Limits is the limits in force, by index, and their version.

@@ -46,9 +46,10 @@ func decodeLimits(raw []byte, err error) (*crdt.Set, error) {
 
 // writeLimits saves the set in force, if there is another than last time.
 func (n *Node) writeLimits() {
+	agreed := n.agreed.Load() // before the limits: see agree
 	set := n.force.Load().set
 	path := n.cfg.dataFile("limits")
-	if path == "" || set == n.savedLimits {
+	if path == "" || set == n.savedLimits || !agreed {
 		return
 	}
 	n.savedLimits = set

@@ -41,7 +41,7 @@ type Node struct {
 	failoverEnd atomic.Int64  // of n.refill.local, when it switches itself off
 	settled     atomic.Bool   // first sync done, clock known: the file may succeed the cluster's set
 	setDirty    atomic.Bool   // the set of limits is to be sent
-	adopted     atomic.Bool   // a set of the cluster was taken over
+	agreed      atomic.Bool   // the limits that hold are the cluster's: see agree
 	impossible  atomic.Uint64 // buckets of peers refused as impossible
 	unkept      atomic.Uint64 // buckets of peers for which there was no memory
 	changed     changes       // bucket segments, for the snapshots
@@ -50,6 +50,7 @@ type Node struct {
 	file       *crdt.Set  // this node's own limits
 	fileLimits []crdt.Definition
 	pending    *crdt.Set // will hold from its From on
+	proposeAt  int64     // of n.refill.local, when the file is to be proposed; 0: it is not
 	indices    map[string]int
 	counts     []*atomic.Int64 // buckets held, by Limit.Index
 	members    membership
@@ -58,7 +59,7 @@ type Node struct {
 
 	savedLimits *crdt.Set // on disk; the refill loop's
 
-	over   chan struct{} // closed when settled
+	over   chan struct{} // closed when settled and agreed
 	stores storeMetrics
 	keeper atomic.Pointer[keeper] // nil: nothing is persisted, or Run has not begun
 }
@@ -90,9 +91,6 @@ func New(cfg Config) (*Node, error) {
 	if err := n.Replace(cfg.Limits, cfg.LimitsVersion); err != nil {
 		return nil, err
 	}
-	n.limitsMu.Lock()
-	n.activate(n.file)
-	n.limitsMu.Unlock()
 	g, err := gossip.New(gossip.Config{
 		Cluster: cfg.Cluster, Node: cfg.Node, Region: cfg.Region, Writer: uint64(n.writer),
 		Bind: cfg.Gossip, Advertise: cfg.Advertise, Seeds: cfg.Join, Keys: cfg.GossipKeys,
@@ -240,8 +238,10 @@ func (n *Node) tick(now time.Time) {
 		n.SetFailover(false)
 	}
 	if v.Phase == gossip.Synced && n.refill.informed() && n.keeper.Load().hasRestored() {
+		n.found(v)
 		n.settle()
 	}
+	n.proposeLate()
 	n.mature()
 	n.tickReservations()
 	a := n.refill.state.Load()

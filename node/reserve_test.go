@@ -295,7 +295,6 @@ func TestASettlementMayOvertakeItsReservation(t *testing.T) {
 func TestARestartedNodeWaitsForItsPast(t *testing.T) {
 	a, b := reserver(t), reserver(t)
 	b.settled.Store(false)
-	b.adopted.Store(true)
 	id := mustReserve(t, a, "alice", 100, time.Minute).ID
 	from, to := &replica{n: a}, &replica{n: b}
 	ids := from.Drain(nil)

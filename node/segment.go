@@ -227,6 +227,9 @@ func (g *segments) Pack(ctx context.Context, which []int, emit func(segment int,
 			buckets = append(buckets, i)
 			continue
 		}
+		if !g.n.agreed.Load() {
+			continue // see agree
+		}
 		g.packers[0].Reset()
 		g.packers[0].Set(g.n.force.Load().set)
 		if err := g.finish(0, limitsSeg, emit); err != nil {

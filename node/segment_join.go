@@ -112,13 +112,17 @@ func (g *segments) joinPayload(payload []byte, horizon crdt.Components) (unclear
 // joinBucket joins one bucket; false: it cannot be judged now.
 func (g *segments) joinBucket(in *crdt.Entry, horizon crdt.Components) bool {
 	n := g.n
-	l := n.force.Load().byName[in.Limit]
+	l, draft := n.force.Load().byName[in.Limit], in.Bucket.Epoch.Draft()
+	if l == nil || in.Bucket.Epoch != l.terms.Epoch {
+		n.recognise(in)
+		l = n.force.Load().byName[in.Limit]
+	}
 	switch {
-	case l == nil && n.knows(in.Bucket.Epoch) && g.past.over:
+	case l == nil && (draft || n.knows(in.Bucket.Epoch)) && g.past.over:
 		return true // of a limit that was removed
-	case l == nil, in.Bucket.Epoch > l.terms.Epoch:
+	case l == nil, in.Bucket.Epoch > l.terms.Epoch && !draft:
 		return false
-	case in.Bucket.Epoch < l.terms.Epoch:
+	case in.Bucket.Epoch != l.terms.Epoch:
 		if !g.past.over {
 			return false
 		}
@@ -170,7 +174,7 @@ func (n *Node) holds(l *Limit, key string) bool {
 func (n *Node) inheritLimits(set *crdt.Set) {
 	n.limitsMu.Lock()
 	defer n.limitsMu.Unlock()
-	if n.settled.Load() || n.adopted.Load() || n.heritage != nil && !set.Supersedes(n.heritage) {
+	if n.settled.Load() || n.agreed.Load() || n.heritage != nil && !set.Supersedes(n.heritage) {
 		return
 	}
 	if !n.nameable(set) {
@@ -181,7 +185,19 @@ func (n *Node) inheritLimits(set *crdt.Set) {
 	n.activate(set)
 }
 
-// conclude judges what had to wait, now that the first sync is over; after it everything is
+// recognise takes this node's own file for what an earlier run obeyed when a bucket was stored
+// under it: the stores that have the set itself may be out of reach.
+func (n *Node) recognise(in *crdt.Entry) {
+	n.limitsMu.Lock()
+	file, known := n.file, n.heritage != nil || n.agreed.Load()
+	n.limitsMu.Unlock()
+	if t := file.Find(in.Limit); !known && t != nil && t.Epoch == in.Bucket.Epoch {
+		n.inheritLimits(file)
+	}
+}
+
+// conclude judges what had to wait, now that the first sync is over and the cluster's limits are
+// known; after it everything is
 // judged at once. What no set explains is set aside: nobody will ask for it again.
 func (g *segments) conclude() {
 	g.past.over = true

@@ -2,8 +2,12 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -359,6 +363,60 @@ func TestWhoMayStillWriteIsLeftAlone(t *testing.T) {
 			t.Errorf("%s %d: %v", c.node, c.incarnation, got)
 		}
 	}
+}
+
+// What a draft says is not stored, neither in a segment nor on the disk. Its buckets are, and a draft of
+// the same file has them back; a node that counts them already counts them once.
+func TestADraftIsStoredWithoutItsLimits(t *testing.T) {
+	d := draftNode(t, 100, "10", 1000)
+	d.cfg.DataDir = t.TempDir()
+	d.Take("bench", "alice", 60)
+	kept := packAll(t, &segments{n: d})
+	d.writeLimits()
+	if len(kept[limitsSeg]) > 0 {
+		t.Errorf("its limits are stored, in %d payloads", len(kept[limitsSeg]))
+	}
+	if _, err := os.Stat(filepath.Join(d.cfg.DataDir, "limits")); !errors.Is(err, fs.ErrNotExist) {
+		t.Error("its limits are on the disk:", err)
+	}
+	clock := (&segments{n: d}).Clock()
+	again := draftNode(t, 100, "10", 1000)
+	joinAll(t, &segments{n: again}, kept, clock, time.Now())
+	wantLevel(t, again, "alice", 40)
+
+	n := quietNode(t, 100, "10", 1000)
+	n.settled.Store(true)
+	for _, m := range []*Node{d, n} {
+		m.refill.shown[crdt.Quorum].Store(int64(5 * time.Minute))
+	}
+	d.limitsMu.Lock()
+	d.agree(n.file)
+	d.limitsMu.Unlock()
+	if d.writeLimits(); d.readLimits() == nil || len(packAll(t, &segments{n: d})[limitsSeg]) == 0 {
+		t.Error("what is agreed is not stored")
+	}
+	from, to := &replica{n: d}, &replica{n: n}
+	payload, _ := from.Pack(nil, from.Drain(nil), 1<<16)
+	if _, _, err := to.Unpack(payload, nil); err != nil {
+		t.Fatal(err)
+	}
+	wantLevel(t, n, "alice", 40) // nothing was paid for five minutes that the draft knew nothing of
+	g := &segments{n: n}
+	g.past.over = true
+	joinAll(t, g, kept, clock, time.Now())
+	wantLevel(t, n, "alice", 40)
+}
+
+// What was stored under limits that are this node's own file is restored, also when the store that
+// has those limits is out of reach.
+func TestARestoreRecognisesItsOwnFile(t *testing.T) {
+	n := quietNode(t, 100, "10", 1000)
+	n.Take("bench", "alice", 60)
+	kept := packAll(t, &segments{n: n})
+	delete(kept, limitsSeg)
+	fresh := draftNode(t, 100, "10", 1000)
+	joinAll(t, &segments{n: fresh}, kept, (&segments{n: n}).Clock(), time.Now())
+	wantLevel(t, fresh, "alice", 40)
 }
 
 // Packing and joining beside takes: the race detector is one judge, the sum of the slots the other.

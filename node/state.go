@@ -79,7 +79,7 @@ func (p *replica) pack(dst []byte, ids []uint32, max int) ([]byte, int) {
 func (p *replica) packSet() {
 	p.n.limitsMu.Lock()
 	defer p.n.limitsMu.Unlock()
-	if !p.n.settled.Load() && !p.n.adopted.Load() {
+	if !p.n.agreed.Load() {
 		return // so far only our file says so: it knows nothing of the epochs that the cluster is in
 	}
 	p.packer.Set(p.n.newest())
@@ -163,9 +163,13 @@ func (p *replica) unpack(payload []byte, ids []uint32) ([]uint32, int, error) {
 
 // join joins one received bucket. The id is 0 where nothing was kept.
 func (n *Node) join(in *crdt.Entry) (id uint32, learnt bool, err error) {
+	agreed := n.agreed.Load() // before the limits: see agree
 	l := n.force.Load().byName[string(in.Limit)]
-	if (l == nil || in.Bucket.Epoch != l.terms.Epoch) && !n.settled.Load() && !n.adopted.Load() {
-		return 0, false, gossip.ErrLater // our file's epochs are nobody's: the cluster's set comes first
+	switch known := l != nil && in.Bucket.Epoch == l.terms.Epoch; {
+	case !known && in.Bucket.Epoch.Draft():
+		return 0, false, nil // its sender tells it again when it knows the cluster's limits
+	case !known && !agreed:
+		return 0, false, gossip.ErrLater // what holds here is not the cluster's: its set comes first
 	}
 	if l == nil || in.Bucket.Epoch > l.terms.Epoch {
 		if l = n.hasten(in); l == nil {
@@ -296,6 +300,9 @@ func (p *replica) Heard(node string, raw []byte, first bool) error {
 	}
 	return p.n.refill.hear(node, h, p.n.writerOf(node), time.Now())
 }
+
+// Agreed tells whether this node knows the cluster's limits.
+func (p *replica) Agreed() bool { return p.n.agreed.Load() }
 
 // Scan walks all items: the set first, then the buckets shard by shard, the ratings, the reservations.
 func (p *replica) Scan(cursor uint64, ids []uint32, max int) ([]uint32, uint64) {

@@ -49,14 +49,8 @@ func TestPackedBucketsArriveWhole(t *testing.T) {
 		}
 		ids = ids[covered:]
 		got, _, err := to.Unpack(payload, nil)
-		if err != nil && !isLater(err) {
+		if err != nil {
 			t.Fatal(err)
-		}
-		if isLater(err) { // before the first sync a newcomer takes the limits first
-			b.settled.Store(true)
-			if got, _, err = to.Unpack(payload, nil); err != nil {
-				t.Fatal(err)
-			}
 		}
 		if len(got) < covered-1 {
 			t.Fatalf("%d of %d items arrived", len(got), covered)
@@ -76,7 +70,59 @@ func TestPackedBucketsArriveWhole(t *testing.T) {
 	}
 }
 
-func isLater(err error) bool { return errors.Is(err, gossip.ErrLater) }
+// A newcomer tells nobody what its own file says, and takes nothing in before it knows what the
+// cluster says; what it took meanwhile it tells then.
+func TestANewcomerTakesTheLimitsFirst(t *testing.T) {
+	a, b := quietNode(t, 100, "10", 1000), draftNode(t, 100, "10", 1000)
+	def := a.force.Load().byName["bench"].Definition
+	def.Capacity = 50 * crdt.Token
+	redefine(t, a, 0, def) // of a version that b's own limits have, too
+	from, to := &replica{n: a}, &replica{n: b}
+	from.Drain(nil)
+	a.Take("bench", "alice", 5)
+	b.Take("bench", "alice", 7)
+	b.Take("bench", "bob", 60)
+	b.settled.Store(true) // a cut kept it from its first sync
+	if payload, _ := to.Pack(nil, []uint32{setItem}, 1000); len(payload) > 0 {
+		t.Errorf("its own limits are told, in %d bytes", len(payload))
+	}
+	to.Drain(nil)
+	ids := from.Drain(nil)
+	alone, _ := from.Pack(nil, ids, 1000)
+	if _, _, err := to.Unpack(alone, nil); !errors.Is(err, gossip.ErrLater) {
+		t.Errorf("a bucket before the limits: %v", err)
+	}
+	with, _ := from.Pack(nil, append([]uint32{setItem}, ids...), 1000)
+	if _, learnt, err := to.Unpack(with, nil); err != nil || learnt != 1 {
+		t.Fatalf("a bucket after the limits: %d learnt, %v", learnt, err)
+	}
+	back, _ := to.Pack(nil, to.Drain(nil), 1000)
+	if _, _, err := from.Unpack(back, nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []*Node{a, b} { // 93 of its 100 were left: 50 are in a bucket of 50
+		if x, err := n.Look("bench", "alice"); err != nil || len(x.Slots) != 2 || x.Level != 45*crdt.Token {
+			t.Errorf("5 and 7 taken of 50: %+v, %v", x, err)
+		}
+		wantLevel(t, n, "bob", 40)
+	}
+}
+
+// Newcomers that know of no cluster share their buckets if their files agree on the capacity:
+// what another capacity has filled would be granted here.
+func TestDraftsShareWhatHasTheSameCapacity(t *testing.T) {
+	for capacity, want := range map[int64]crdt.Milli{100: 80, 1000: 90} {
+		a, b := draftNode(t, capacity, "10", 1000), draftNode(t, 100, "10", 1000)
+		a.Take("bench", "alice", 10)
+		b.Take("bench", "alice", 10)
+		from, to := &replica{n: a}, &replica{n: b}
+		payload, _ := from.Pack(nil, from.Drain(nil), 1000)
+		if _, _, err := to.Unpack(payload, nil); err != nil {
+			t.Fatal(err)
+		}
+		wantLevel(t, b, "alice", want)
+	}
+}
 
 // A key evicted and met again gets a slot that was never written: the old one, on a peer's
 // copy, hides nothing.

@@ -191,18 +191,22 @@ func (n *Node) renew(s *shard, l *Limit, r crdt.Instant, e *entry, place uint32)
 func (n *Node) renewLate(s *shard, l *Limit, place uint32) {
 	e, r := s.at(place), l.reading()
 	if e.Epoch != l.terms.Epoch {
-		if e.Epoch > l.terms.Epoch && !n.knows(e.Epoch) {
+		if e.Epoch > l.terms.Epoch && !e.Epoch.Draft() && !n.knows(e.Epoch) {
 			return // a peer's later state, met before the set that explains it
 		}
 		old := l.prev
 		if old == nil {
 			old = &l.terms
 		}
-		at := min(l.began[old.Policy], n.refill.reading(old.Policy))
+		at, mark := min(l.began[old.Policy], n.refill.reading(old.Policy)), min(l.began[l.Policy], r)
 		if e.Touched > at-n.quiet() {
 			s.touch(e, place) // peers that were in the new epoch already refused these takes
 		}
-		e.Convert(old, &l.terms, at, min(l.began[l.Policy], r))
+		if e.Epoch.Draft() { // met before leaveDraft comes by
+			at, mark = 0, r
+			s.touch(e, place)
+		}
+		e.Convert(old, &l.terms, at, mark)
 	}
 	if r-e.Touched >= l.terms.Idle && e.Absent(&l.terms, r) {
 		n.retire(e)
