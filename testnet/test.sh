@@ -71,12 +71,17 @@ lane() {
 	lanes+=($!)
 	set +m
 }
-join() { for lane in "${lanes[@]}"; do wait "$lane" || status=1; done; cat "$log"/*.out; lanes=(); }
+join() {
+	for lane in "${lanes[@]}"; do wait "$lane" || status=1; done
+	cat "$log"/*.out
+	rm "$log"/*.out
+	lanes=()
+}
 
-# Two cores are enough for ten minutes because these are busy all the time: with tests that go by real
-# time, never more of them at once than two cores serve at once, and in the time that these leave over,
-# and no other, with what only computes. Tests that count tokens have no others that go by real time
-# beside them: nodes that wait for a processor admit more than they should.
+# What only computes comes first, on both cores. Tests that count tokens have nothing at all beside them:
+# nodes that wait for a processor admit more than they should. Other tests that go by real time leave
+# processors idle: never more of them at once than two cores serve at once, and in the time that they
+# leave over, and no other, what else there is to compute.
 
 # With the race detector everything but what it makes last for minutes, as it is some ten times
 # slower: of the simulation a few seeds, no scenarios, and none of the tests named here.
@@ -85,24 +90,24 @@ long='LagOfKV|LaggingKV|AMillionBucketsA|AFloodOfKeys|NeverRunAhead|LogsStayBoun
 long+='|RestartsKeepToTheBudget|ManyNodesRestore|NoRestartMakes|APersonCuts|TheBudgetHolds|AHealthyFile|TenThousandKeys'
 exact='ATakeIsSeen|TheLimitIsGlobal|LawfulTraffic|AKeyOnOneNode|RestartUnderLoad'
 stores='KV|Redis|Kill|Mistake|AFullDisk|StrangeValues'
-idle() {
-	chrt --all-tasks --idle --pid 0 $BASHPID 2>/dev/null || renice -n 19 $BASHPID >/dev/null
+idle() { chrt --all-tasks --idle --pid 0 $BASHPID 2>/dev/null || renice -n 19 $BASHPID >/dev/null; }
+simulation() (
 	(($(df --output=avail /dev/shm 2>/dev/null | tail -1 || echo 0) > 2000000)) && export GOTMPDIR=${TMPDIR:-/tmp} TMPDIR=/dev/shm # some 2,000 nodes start here
-	return 0
-}
-simulation() {
-	idle
 	run 'simulation, all seeds and stories' ./testnet/sim
-}
-computing() {
+	exit "$status"
+)
+checks() {
 	idle
 	step vet
 	GOGC=400 go vet ./... || status=1
 	[[ ! -f testnet/compare/go.mod ]] || (cd testnet/compare && GOGC=400 go vet ./...) || status=1
 	step staticcheck
 	go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./... || status=1
-	run 'scenarios, sizes, commands' ./testnet/scale ./testnet/scenario ./cmd/openclaw-testnet ./cmd/openclawctl
 	run 'long tests' -run "$long" ./node ./gossip ./persist
+}
+virtual() {
+	idle
+	run 'scenarios, sizes, commands' ./testnet/scale ./testnet/scenario ./cmd/openclaw-testnet ./cmd/openclawctl
 	run 'testnet in virtual time, with the race detector' -race -run 'Links|Skewed|Refusals' ./testnet/local
 	run 'simulation, with the race detector' -race -run 'TestSimulation$' ./testnet/sim -seeds 1
 }
@@ -118,14 +123,16 @@ outside() {
 	run 'alerts and their drill' ./alerts ./testnet/drill
 }
 
-lane simulation
 step build
 export TESTNET_BINARIES=$log/bin # see testnet/process/build.go
 mkdir "$TESTNET_BINARIES"
 GOGC=400 go build -o "$TESTNET_BINARIES" ./cmd/...
-lane computing
+simulation || status=1
+lane checks
 run 'test, with the race detector' -race -skip "$long|$many" $(go list ./... | grep -vE 'testnet/(process|processes|sim|scale|scenario|stores|local|drill)$|cmd/openclaw(-testnet|ctl)$|alerts$')
+join
 run 'tests that count tokens in real time' -parallel 3 -run "$exact" ./testnet/process
+lane virtual
 lane inside
 lane outside
 run 'real processes' -parallel 3 -skip "$exact|$stores" ./testnet/process

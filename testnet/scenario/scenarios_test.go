@@ -64,10 +64,16 @@ func all(t *testing.T) []*scenario.Scenario {
 	return list
 }
 
-// pass plays a scenario and reports what was not as expected.
+// pass plays a scenario and reports what was not as expected. A play that failed on a machine that
+// was too busy for it, by the player's own clock, says nothing of the cluster: as the player tells
+// its user, it is played again, twice at most.
 func pass(t *testing.T, s *scenario.Scenario, cfg local.Config) {
 	t.Helper()
 	r := play(t, s, cfg)
+	for again := 0; again < 2 && !r.OK() && r.Report("").Warning() != ""; again++ {
+		t.Log(r.Report("").Warning())
+		r = play(t, s, cfg)
+	}
 	for _, c := range r.Checks {
 		say := t.Logf
 		if !c.OK {
