@@ -29,7 +29,8 @@ func (n *Node) TakeAll(reqs []Request, atomic bool) ([]Decision, error) {
 	}
 	ds := make([]Decision, len(reqs))
 	for i, q := range reqs {
-		ds[i] = n.take(limits[i], q.Key, q.Cost)
+		ds[i] = Decision{Limit: limits[i], Cost: q.Cost}
+		n.take(&ds[i], q.Key)
 	}
 	return ds, nil
 }
@@ -96,7 +97,9 @@ func (n *Node) takeAtomic(limits []*Limit, reqs []Request) []Decision {
 	ds := make([]Decision, len(reqs))
 	for i, q := range reqs {
 		if ok {
-			ds[i] = n.takeAt(spots[i].s, limits[i], limits[i].reading(), spots[i].s.at(spots[i].place), spots[i].place, q.Cost)
+			ds[i] = Decision{Limit: limits[i], Cost: q.Cost}
+			n.takeAt(&ds[i], spots[i].s, limits[i].reading(), spots[i].s.at(spots[i].place), spots[i].place)
+			n.waits(&ds[i])
 			continue
 		}
 		ds[i] = n.notTaken(spots[i].s, spots[i].place, limits[i], q, need[spots[i]])

@@ -33,7 +33,7 @@ func TestATakeThatComesLateObeysTheNewDefinition(t *testing.T) {
 	for range 3 {
 		n.Take("bench", "alice", 10)
 	}
-	n.take(old, "alice", 10)
+	n.take(&Decision{Limit: old, Cost: 10}, "alice")
 	b, err := n.Look("bench", "alice")
 	if err != nil || b.Level != 10*crdt.Token || len(b.Slots) != 1 || b.Slots[0].Taken != 40*crdt.Token {
 		t.Errorf("50 tokens after the reload, 4 takes of 10: %+v, %v", b, err)

@@ -108,7 +108,8 @@ func (e *envoy) judge(l *Limit, rule *envoyRule, d *commonv3.RateLimitDescriptor
 		v = e.node.peek(l, key, int64(capacity))
 		v.Allowed = false
 	default:
-		v = e.node.take(l, key, int64(n))
+		v.Limit, v.Cost = l, int64(n)
+		e.node.take(&v, key)
 	}
 	switch {
 	case v.Allowed:

@@ -59,7 +59,8 @@ func (n *Node) Reserve(limit, key string, cost int64, ttl time.Duration) (Reserv
 		r.counts.full.Add(1)
 		return Reserved{}, errReservationsFull
 	}
-	d := n.take(l, key, cost)
+	d := Decision{Limit: l, Cost: cost}
+	n.take(&d, key)
 	if !d.Allowed {
 		r.counts.refused.Add(1)
 		return Reserved{Take: d}, nil

@@ -258,8 +258,11 @@ func TestWhatWasServedApartStaysApart(t *testing.T) {
 		n.failover.Store(false)
 		n.refill.state.Store(&authority{single: true})
 		b, _ := n.Look("bench", "bob")
-		if d := n.take(n.force.Load().byName["bench"], "", 700); b.Level != 1000*crdt.Token || !d.Allowed || n.take(d.Limit, "", 1).Allowed {
-			t.Errorf("the overflow bucket was given back to, or charged: %+v", d)
+		all, more := Decision{Limit: n.force.Load().byName["bench"], Cost: 700}, Decision{Limit: n.force.Load().byName["bench"], Cost: 1}
+		n.take(&all, "")
+		n.take(&more, "")
+		if b.Level != 1000*crdt.Token || !all.Allowed || more.Allowed {
+			t.Errorf("the overflow bucket was given back to, or charged: %+v, %+v", all, more)
 		}
 	})
 }

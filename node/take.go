@@ -39,12 +39,14 @@ func refuse(format string, args ...any) *Refusal {
 // Take takes cost whole tokens from the bucket of limit and key. It does no I/O, reads no
 // system clock, and on a known key allocates nothing. The error is ErrUnknownLimit or a
 // *Refusal; a dry bucket is no error.
-func (n *Node) Take(limit, key string, cost int64) (Decision, error) {
+func (n *Node) Take(limit, key string, cost int64) (d Decision, err error) {
 	l, err := n.admissible(limit, key, cost)
 	if err != nil {
 		return Decision{}, err
 	}
-	return n.take(l, key, cost), nil
+	d.Limit, d.Cost = l, cost
+	n.take(&d, key)
+	return d, nil
 }
 
 // admissible checks what can be checked without the bucket.
@@ -69,53 +71,52 @@ func (n *Node) admissible(limit, key string, cost int64) (*Limit, error) {
 // all of it happens at one reading.
 func (l *Limit) reading() crdt.Instant { return crdt.Instant(l.shown.Load()) }
 
-func (n *Node) take(l *Limit, key string, cost int64) Decision {
-	h := n.table.hash(uint16(l.Index), key)
+// take answers d, which names the limit and the cost. Where each function returned an answer, copying
+// it took two fifths of the time: too large for registers, it was read before it had all been written.
+func (n *Node) take(d *Decision, key string) {
+	h := n.table.hash(uint16(d.Limit.Index), key)
 	s := n.table.shard(h)
 	s.mu.Lock()
-	l = n.current(l)
-	r := l.reading()
-	e, place := n.meet(s, l, r, h, key)
+	d.Limit = n.current(d.Limit)
+	r := d.Limit.reading()
+	e, place := n.meet(s, d.Limit, r, h, key)
 	if e == nil {
 		s.mu.Unlock()
-		return n.takeOverflow(l, cost)
+		n.takeOverflow(d)
+		return
 	}
-	d := n.takeAt(s, l, r, e, place, cost)
+	n.takeAt(d, s, r, e, place)
 	s.mu.Unlock()
-	return d
+	n.waits(d)
 }
 
 // takeOverflow takes from the bucket that keys share for which there is no memory. Its key
 // is the empty one, which no request may name.
-func (n *Node) takeOverflow(l *Limit, cost int64) Decision {
-	h := n.table.hash(uint16(l.Index), "")
+func (n *Node) takeOverflow(d *Decision) {
+	h := n.table.hash(uint16(d.Limit.Index), "")
 	s := n.table.shard(h)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	l = n.current(l)
-	r := l.reading()
-	e, place := n.meet(s, l, r, h, "")
-	if e == nil { // the shard itself is full
-		wait := n.patience(l, crdt.Milli(cost)*crdt.Token)
-		return Decision{Limit: l, Cost: cost, RetryAfter: wait, ResetAfter: wait}
-	}
-	d := n.takeAt(s, l, r, e, place, cost)
-	d.shared = true
-	return d
+	d.Limit = n.current(d.Limit)
+	r := d.Limit.reading()
+	if e, place := n.meet(s, d.Limit, r, h, ""); e != nil {
+		n.takeAt(d, s, r, e, place)
+		d.shared = true
+	} // else the shard itself is full
+	n.waits(d)
 }
 
-// takeAt takes at reading r from a bucket that is current. Caller holds the shard's lock.
-func (n *Node) takeAt(s *shard, l *Limit, r crdt.Instant, e *entry, place uint32, cost int64) Decision {
-	b := &e.Bucket
+// takeAt takes at reading r from a bucket that is current; how long to wait is left to waits. Caller
+// holds the shard's lock.
+func (n *Node) takeAt(d *Decision, s *shard, r crdt.Instant, e *entry, place uint32) {
+	b, l := &e.Bucket, d.Limit
 	if b.Level(&l.terms) < -l.terms.MaxDebt && b.Advance(&l.terms, r) {
 		s.touch(e, place) // peers must hear what was forgiven
 	}
-	d := Decision{Limit: l, Cost: cost}
-	want := crdt.Milli(cost) * crdt.Token
-	level, ok := b.TryTake(&l.terms, r, want, n.slot())
-	if d.Level = level; ok {
+	want := crdt.Milli(d.Cost) * crdt.Token
+	if d.Level, d.Allowed = b.TryTake(&l.terms, r, want, n.slot()); d.Allowed {
 		s.touch(e, place)
-		if d.Allowed = true; e.key == "" {
+		if e.key == "" {
 			s.tally[l.Index].overflow++
 		} else {
 			s.allow(l.Index)
@@ -125,12 +126,15 @@ func (n *Node) takeAt(s *shard, l *Limit, r crdt.Instant, e *entry, place uint32
 		d.Allowed, d.Backup, d.Level = true, true, left
 	} else {
 		s.reject(l.Index)
-		d.RetryAfter = n.patience(l, want-level)
 	}
-	if d.ResetAfter = d.RetryAfter; d.Allowed {
-		d.ResetAfter = n.patience(l, want-d.Level) // a refused take computes its wait once
+}
+
+// waits tells an answer how long to wait. It divides, for which no lock need be held.
+func (n *Node) waits(d *Decision) {
+	d.ResetAfter = n.patience(d.Limit, crdt.Milli(d.Cost)*crdt.Token-d.Level)
+	if !d.Allowed {
+		d.RetryAfter = d.ResetAfter
 	}
-	return d
 }
 
 // patience is how long a bucket takes to refill by m, if that is more than 0: at least the

@@ -56,12 +56,34 @@ func TestAnAtomicBatchTakesAllOrNothing(t *testing.T) {
 	if err != nil || !ds[0].Allowed || !ds[2].Allowed || level("alice") != 20 || level("bob") != 90 {
 		t.Errorf("%+v, %v: alice %d, bob %d", ds, err, level("alice"), level("bob"))
 	}
+	if ds[2].RetryAfter != 0 || ds[2].ResetAfter != 2*time.Second {
+		t.Errorf("alice has 20 left, and in two seconds another 40: %v, %v", ds[2].RetryAfter, ds[2].ResetAfter)
+	}
 	ds, err = n.TakeAll([]Request{bob(10), alice(15), alice(15)}, true)
 	if err != nil || ds[0].Allowed || ds[1].Allowed || ds[2].Allowed || level("alice") != 20 || level("bob") != 90 {
 		t.Errorf("%+v, %v: alice %d, bob %d", ds, err, level("alice"), level("bob"))
 	}
 	if ds[1].RetryAfter != time.Second || ds[0].RetryAfter != 0 {
 		t.Errorf("30 of alice's tokens are there in a second: %v, %v", ds[1].RetryAfter, ds[0].RetryAfter)
+	}
+}
+
+// Keys for which there is no memory share a bucket, and are told how long it takes to refill.
+func TestStrangersShareTheOverflowBucket(t *testing.T) {
+	n := quietNode(t, 100, "10", 1)
+	n.refill.state.Store(&authority{single: true})
+	for _, c := range []struct {
+		key  string
+		want Decision
+	}{
+		{"alice", Decision{Allowed: true, Level: 40, ResetAfter: 2 * time.Second}},
+		{"bob", Decision{Allowed: true, shared: true, Level: 40, ResetAfter: 2 * time.Second}},
+		{"carol", Decision{shared: true, Level: 40, RetryAfter: 2 * time.Second, ResetAfter: 2 * time.Second}},
+	} {
+		c.want.Limit, c.want.Cost, c.want.Level = n.force.Load().byName["bench"], 60, c.want.Level*crdt.Token
+		if d, err := n.Take("bench", c.key, 60); d != c.want || err != nil {
+			t.Errorf("%s: %+v, %v; want %+v", c.key, d, err, c.want)
+		}
 	}
 }
 
