@@ -36,7 +36,7 @@ type budget struct {
 	ledger  *ledger
 	fresh   time.Time // until then it rises by freshPerSecond at most
 	left    float64   // by an earlier process
-	since   time.Time // when that was left, or this one began
+	since   time.Time // when that was left, or this one began: it rises from then on
 
 	mu      sync.Mutex // guards the limiter's existence, limit and burst
 	limiter *rate.Limiter
@@ -64,7 +64,7 @@ func (b *budget) spend(ctx context.Context) (until time.Time, err error) {
 		now := time.Now()
 		wait := b.take(now)
 		if wait == 0 {
-			b.ledger.write(b.limiter.TokensAt)
+			b.ledger.write(b.limiter.TokensAt, false)
 			return time.Time{}, nil
 		}
 		if deadline, ok := ctx.Deadline(); ok && deadline.Before(now.Add(wait)) {
@@ -98,6 +98,15 @@ func (b *budget) take(now time.Time) (wait time.Duration) {
 	}
 	lacks := (1 - b.limiter.TokensAt(now)) / float64(b.limiter.Limit())
 	return time.Duration(math.Ceil(lacks * float64(time.Second)))
+}
+
+// stop is called when no more calls are made, and the member leaves the others.
+func (b *budget) stop() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.limiter != nil {
+		b.ledger.write(b.limiter.TokensAt, true)
+	}
 }
 
 // share adapts the limiter to the number of members, or makes it: it is full in the beginning,

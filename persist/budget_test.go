@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -69,29 +70,36 @@ func TestNoRestartMakesACallMore(t *testing.T) {
 		name  string
 		lives func(member int, at time.Duration) time.Duration // of a process begun then
 		busy  func(at time.Duration) bool                      // somebody wants something
+		away  time.Duration                                    // all but the first leave after each life, for so long; 0: killed
 	}{
 		{"one in a crash loop", func(m int, _ time.Duration) time.Duration {
 			if m == 0 {
 				return 1500 * time.Millisecond
 			}
 			return time.Hour
-		}, always},
+		}, always, 0},
 		{"one before it knows anybody", func(m int, _ time.Duration) time.Duration {
 			if m == 0 {
 				return joins / 2
 			}
 			return time.Hour
-		}, always},
+		}, always, 0},
 		{"one after the other", func(m int, at time.Duration) time.Duration {
 			turn := time.Duration(m) * 5 * time.Second
 			return 20*time.Second - (at-turn)%(20*time.Second)
-		}, always},
-		{"all in a crash loop", func(int, time.Duration) time.Duration { return 4 * time.Second }, always},
+		}, always, 0},
+		{"all in a crash loop", func(int, time.Duration) time.Duration { return 4 * time.Second }, always, 0},
 		{"all at once, rested", func(_ int, at time.Duration) time.Duration {
 			return 8*time.Minute - at%(8*time.Minute)
 		}, func(at time.Duration) bool {
 			return at%(8*time.Minute) > 5*time.Minute || at%(8*time.Minute) < 2*time.Minute
-		}},
+		}, 0},
+		{"three leave, and come back", func(m int, _ time.Duration) time.Duration {
+			if m == 0 {
+				return time.Hour
+			}
+			return 40 * time.Second
+		}, always, 40 * time.Second},
 	} {
 		for _, remembers := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s, ledgers=%v", story.name, remembers), func(t *testing.T) {
@@ -100,6 +108,8 @@ func TestNoRestartMakesACallMore(t *testing.T) {
 					server.Fault(kv.Fault{Kind: kv.Failure, Rate: 0.2})
 					began, dir := time.Now(), t.TempDir()
 					const lasts = 17 * time.Minute
+					var up atomic.Int64
+					up.Store(members)
 					life := func(m int, first bool) {
 						born := time.Now()
 						ctx, kill := context.WithTimeout(t.Context(), min(story.lives(m, born.Sub(began)), lasts-born.Sub(began)))
@@ -113,7 +123,7 @@ func TestNoRestartMakesACallMore(t *testing.T) {
 							if time.Since(born) < joins {
 								return 0
 							}
-							return members
+							return int(up.Load())
 						}, l)
 						if first {
 							rested(c.budget)
@@ -127,13 +137,22 @@ func TestNoRestartMakesACallMore(t *testing.T) {
 							greedy(t, spell, c)
 							over()
 						}
+						if story.away > 0 {
+							c.Close()
+						}
 					}
 					var all sync.WaitGroup
 					for m := range members {
 						all.Go(func() {
 							for first := true; time.Since(began) < lasts; first = false {
 								life(m, first)
-								time.Sleep(50 * time.Millisecond)
+								if m == 0 || story.away == 0 {
+									time.Sleep(50 * time.Millisecond)
+									continue
+								}
+								up.Add(-1)
+								time.Sleep(story.away)
+								up.Add(1)
 							}
 						})
 					}
@@ -233,8 +252,15 @@ func TestALedgerRemembers(t *testing.T) {
 			t.Errorf("%d calls 20 s later", n)
 		}
 		time.Sleep(time.Hour)
-		if n := spend(t, start()); n != 100 {
+		last := start()
+		if n := spend(t, last); n != 100 {
 			t.Errorf("%d calls an hour later", n)
+		}
+		time.Sleep(20 * time.Second)
+		last.stop() // the other has its part from now on
+		time.Sleep(time.Hour)
+		if n := spend(t, start()); n < 29 || n > 30 {
+			t.Errorf("%d calls an hour after it had left with 30", n)
 		}
 	})
 	synctest.Test(t, func(t *testing.T) { // the clock was set back by an hour

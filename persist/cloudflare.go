@@ -167,8 +167,10 @@ func (c *Cloudflare) Name() string { return "kv" }
 // missing key as long as a value.
 func (c *Cloudflare) Lag() time.Duration { return kvLag }
 
-// Close closes idle connections. Calls under way end with their contexts.
+// Close closes idle connections, and remembers what is left of the calls. Those under way end with
+// their contexts.
 func (c *Cloudflare) Close() error {
+	c.budget.stop()
 	c.client.CloseIdleConnections()
 	return nil
 }

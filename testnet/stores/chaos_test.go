@@ -30,7 +30,7 @@ const (
 	lostByAll = chaosEvery*11/10 + 6*time.Second
 	// A round that waits for a KV that does not answer is that much longer.
 	lostWaiting = 14 * time.Second
-	// Who is cut off goes by the old owners of segments for a lease.
+	// Who is cut off, or whose peer died, goes by the old owners of segments for a lease.
 	settles = 4 * time.Second
 )
 
@@ -75,6 +75,7 @@ type riot struct {
 	events []string
 	// emptied: Redis came back empty, and what it alone held may not be anywhere else but in memory.
 	emptied bool
+	moved   time.Time // a node ended or began: its segments change hands
 }
 
 func (r *riot) note(what string) {
@@ -143,6 +144,7 @@ func (r *riot) breakRedis() {
 
 // kill ends some nodes, but never the last that runs; or starts one again.
 func (r *riot) kill() {
+	defer func() { r.moved = time.Now() }()
 	up, down := r.town.split()
 	switch {
 	case len(down) > 0 && (len(up) == 1 || r.rng.IntN(2) == 0):
@@ -206,6 +208,7 @@ func (r *riot) mend() {
 		for _, n := range down {
 			n.restart()
 			r.note("restart: " + n.name())
+			r.moved = time.Now()
 		}
 	}
 }
@@ -247,10 +250,11 @@ func (r *riot) massacreHealed() {
 }
 
 // massacreWiped goes by what the nodes say of their stores in the midst of it: what was admitted
-// before their newest snapshot is in one of them. Nodes that have made none yet, or are down, keep
-// their disks.
+// before their newest snapshot is in one of them, but for the segments of a node that is not there
+// any more, or restores still. Nodes that have made none yet, or are down, keep their disks.
 func (r *riot) massacreWiped() {
 	up, wiped := r.up(), 0
+	restoring := slices.ContainsFunc(up, func(n *citizen) bool { return n.packed().IsZero() })
 	for _, n := range up {
 		packed := n.packed()
 		n.kill()
@@ -261,7 +265,10 @@ func (r *riot) massacreWiped() {
 		n.wipe()
 		wiped++
 		window := time.Since(packed) + lostByOne
-		if len(r.town.cuts) > 0 || time.Since(r.town.healed) < settles {
+		if restoring {
+			window = max(window, time.Since(r.moved)+lostByOne)
+		}
+		if len(r.town.cuts) > 0 || time.Since(r.town.healed) < settles || time.Since(r.moved) < settles {
 			window += settles
 		}
 		r.ledger.endedWiped(n, window)
