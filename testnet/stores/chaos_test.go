@@ -250,11 +250,19 @@ func (r *riot) massacreHealed() {
 }
 
 // massacreWiped goes by what the nodes say of their stores in the midst of it: what was admitted
-// before their newest snapshot is in one of them, but for the segments of a node that is not there
-// any more, or restores still. Nodes that have made none yet, or are down, keep their disks.
+// before the newest snapshots of all of them is in one of them, as each stores the segments it owns
+// only; but for those of a node that is not there any more, or restores still. Nodes that have made
+// none yet, or are down, keep their disks.
 func (r *riot) massacreWiped() {
 	up, wiped := r.up(), 0
-	restoring := slices.ContainsFunc(up, func(n *citizen) bool { return n.packed().IsZero() })
+	restoring, oldest := false, time.Now()
+	for _, n := range up {
+		if packed := n.packed(); packed.IsZero() {
+			restoring = true
+		} else if packed.Before(oldest) {
+			oldest = packed
+		}
+	}
 	for _, n := range up {
 		packed := n.packed()
 		n.kill()
@@ -264,7 +272,7 @@ func (r *riot) massacreWiped() {
 		}
 		n.wipe()
 		wiped++
-		window := time.Since(packed) + lostByOne
+		window := time.Since(oldest) + lostByOne
 		if restoring {
 			window = max(window, time.Since(r.moved)+lostByOne)
 		}
