@@ -7,7 +7,7 @@ import (
 )
 
 // Link says what happens to traffic in one direction. The zero value delivers
-// everything at once.
+// everything a nanosecond later.
 type Link struct {
 	Delay  time.Duration // one way
 	Jitter time.Duration // adds 0 to Jitter, evenly, drawn for each packet: packets closer than that may overtake
