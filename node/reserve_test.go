@@ -258,7 +258,8 @@ func TestWhatWasServedApartStaysApart(t *testing.T) {
 		n.failover.Store(false)
 		n.refill.state.Store(&authority{single: true})
 		b, _ := n.Look("bench", "bob")
-		all, more := Decision{Limit: n.force.Load().byName["bench"], Cost: 700}, Decision{Limit: n.force.Load().byName["bench"], Cost: 1}
+		l := n.force.Load().byName["bench"]
+		all, more := Decision{Limit: l, Cost: 700}, Decision{Limit: l, Cost: 1}
 		n.take(&all, "")
 		n.take(&more, "")
 		if b.Level != 1000*crdt.Token || !all.Allowed || more.Allowed {

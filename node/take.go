@@ -96,13 +96,13 @@ func (n *Node) takeOverflow(d *Decision) {
 	h := n.table.hash(uint16(d.Limit.Index), "")
 	s := n.table.shard(h)
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	d.Limit = n.current(d.Limit)
 	r := d.Limit.reading()
 	if e, place := n.meet(s, d.Limit, r, h, ""); e != nil {
 		n.takeAt(d, s, r, e, place)
 		d.shared = true
 	} // else the shard itself is full
+	s.mu.Unlock()
 	n.waits(d)
 }
 

@@ -103,9 +103,10 @@ func (b *budget) take(now time.Time) (wait time.Duration) {
 // stop is called when no more calls are made, and the member leaves the others.
 func (b *budget) stop() {
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.limiter != nil {
-		b.ledger.write(b.limiter.TokensAt, true)
+	limiter := b.limiter
+	b.mu.Unlock()
+	if limiter != nil {
+		b.ledger.write(limiter.TokensAt, true)
 	}
 }
 

@@ -97,6 +97,18 @@ func (w *watch) fastest() (most float64) {
 
 func refillRate(n *Node) float64 { return n.Metric(`openclaw_token_bucket_refill_rate{bucket="g"}`) }
 
+// meanRefillRate is the mean of two seconds: a machine that stands still for a moment shows in one
+// reading, and in the next the other way round.
+func meanRefillRate(n *Node) float64 {
+	const readings = 20
+	sum := 0.0
+	for range readings {
+		time.Sleep(100 * time.Millisecond)
+		sum += refillRate(n)
+	}
+	return sum / readings
+}
+
 // One of three is cut off: its refill rate falls, it is not ready, its backup serves; the
 // others refill in full; together they never refill more than the rate, nor admit more than
 // the limit; after the heal all is as before, without help.
@@ -231,7 +243,9 @@ func TestTwoNodesShareThroughACut(t *testing.T) {
 	is.Cut(0, 1)
 	time.Sleep(2 * lease)
 	for _, n := range is.nodes {
-		n.Eventually(5*time.Second, "refills at 50", func() bool { r := refillRate(n); return r > 48 && r < 52 })
+		if r := meanRefillRate(n); r < 48 || r > 52 {
+			t.Errorf("%s refills at %.1f, want 50", n.Node, r)
+		}
 		if s := n.Status("/readyz"); s != 200 {
 			t.Errorf("%s: readiness %d", n.Node, s)
 		}
@@ -320,7 +334,9 @@ func TestAPausedDaemonFreezesItsNode(t *testing.T) {
 	if r := refillRate(nodes[0]); r > 1 {
 		t.Errorf("paused node shows a refill of %.1f", r)
 	}
-	nodes[1].Eventually(5*time.Second, "goes on refilling at the full rate", func() bool { return refillRate(nodes[1]) > 97 })
+	if r := meanRefillRate(nodes[1]); r < 97 {
+		t.Errorf("its peer refills at %.1f", r)
+	}
 	nodes[0].Post("/-/refill?paused=false")
 	nodes[0].Eventually(5*time.Second, "refills again", func() bool { return refillRate(nodes[0]) > 97 })
 }

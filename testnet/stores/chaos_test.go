@@ -144,13 +144,13 @@ func (r *riot) breakRedis() {
 
 // kill ends some nodes, but never the last that runs; or starts one again.
 func (r *riot) kill() {
-	defer func() { r.moved = time.Now() }()
 	up, down := r.town.split()
 	switch {
 	case len(down) > 0 && (len(up) == 1 || r.rng.IntN(2) == 0):
 		n := down[r.rng.IntN(len(down))]
 		n.restart()
 		r.note("restart: " + n.name())
+		r.moved = time.Now()
 		return
 	case len(up) == 1:
 		return
@@ -171,6 +171,7 @@ func (r *riot) kill() {
 		}
 		r.ledger.ended(n, window)
 	}
+	r.moved = time.Now()
 }
 
 func (r *riot) cut() {
