@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/openclaw/edge/testnet/program"
 )
 
 // Binary builds openclaw-edge once for the test process and returns its path.
@@ -141,19 +143,11 @@ func FreeAddr(t testing.TB) string {
 		if ports.next == ports.end && !claimPorts() {
 			break
 		}
-		addr := fmt.Sprintf("127.0.0.1:%d", ports.next)
+		port := ports.next
 		ports.next++
-		l, err := net.Listen("tcp", addr)
-		if err != nil {
-			continue
+		if program.Unused(port) {
+			return fmt.Sprintf("127.0.0.1:%d", port)
 		}
-		l.Close()
-		p, err := net.ListenPacket("udp", addr)
-		if err != nil {
-			continue
-		}
-		p.Close()
-		return addr
 	}
 	t.Fatal("no port is free for both UDP and TCP")
 	return ""

@@ -282,9 +282,7 @@ func (s *Server) Close() {
 func freePort() (int, error) {
 	for range 100 {
 		port := 10_000 + rand.IntN(10_000)
-		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
-		if err == nil {
-			l.Close()
+		if program.Unused(port) {
 			return port, nil
 		}
 	}
